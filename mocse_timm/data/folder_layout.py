@@ -1,0 +1,144 @@
+"""Reading how a folder of images is laid out: which files there are, and the class of each.
+
+Two layouts are known. In both, ``train`` has one folder per class, searched to any depth:
+
+    one folder per class    train/<class>/...     val/<class>/...   (or validation, or test)
+    Tiny-ImageNet           train/<class>/images  val/images + val/val_annotations.txt
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mocse_timm.checks import BadInput
+
+__all__ = ["EXTENSIONS", "FolderLayout", "LabelledFiles", "read_layout"]
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+VALIDATION_NAMES = ("val", "validation", "test")
+ANNOTATIONS = "val_annotations.txt"
+
+
+@dataclass(frozen=True)
+class LabelledFiles:
+    """Image files sorted by class, then by path, and the class index of each."""
+
+    paths: list[Path]
+    labels: list[int]
+
+    def first_of_each_class(self) -> list[Path]:
+        """Return one path per class: the first."""
+        return [path for path, label, before in zip(self.paths, self.labels, [-1, *self.labels]) if label != before]
+
+
+@dataclass(frozen=True)
+class FolderLayout:
+    """The files of both parts, and the class names in the order of the labels."""
+
+    train: LabelledFiles
+    validation: LabelledFiles
+    class_names: tuple[str, ...]
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")  # "._x.jpg" is macOS's note, not an image
+
+
+def _class_folders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _images_below(folder: Path) -> list[Path]:
+    found: list[str] = []
+    for parent, _, names in os.walk(folder, followlinks=True):
+        found += [os.path.join(parent, name) for name in names if _is_image(name)]
+    return [Path(path) for path in sorted(found)]
+
+
+def _read_class_folders(folder: Path, class_names: tuple[str, ...]) -> LabelledFiles:
+    paths: list[Path] = []
+    labels: list[int] = []
+    empty: list[str] = []
+    for label, name in enumerate(class_names):
+        of_class = _images_below(folder / name)
+        if not of_class:
+            empty.append(name)
+        paths += of_class
+        labels += [label] * len(of_class)
+    if empty:
+        raise BadInput(
+            f"{folder}: {len(empty)} class folder(s) hold no images, the first is {empty[0]!r}: "
+            f"put images there ({' '.join(EXTENSIONS)}) or remove the folder"
+        )
+    return LabelledFiles(paths, labels)
+
+
+def _read_annotations(folder: Path, class_names: tuple[str, ...]) -> LabelledFiles:
+    """Read lines ``file <tab> class <tab> box ...``, Tiny-ImageNet's way to label ``val/images``."""
+    index = {name: label for label, name in enumerate(class_names)}
+    rows: list[tuple[int, str]] = []
+    for number, line in enumerate((folder / ANNOTATIONS).read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        file, _, rest = line.partition("\t")
+        name = rest.partition("\t")[0]
+        if name not in index:
+            raise BadInput(
+                f"{folder / ANNOTATIONS} line {number}: class {name!r} has no folder under {folder.parent / 'train'}: "
+                "correct the line or add the folder"
+            )
+        rows.append((index[name], file))
+    rows.sort()
+    paths = [folder / "images" / file for _, file in rows]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise BadInput(
+            f"{folder / ANNOTATIONS} names {len(missing)} file(s) that do not exist, the first is {missing[0]}: "
+            "unpack the archive again"
+        )
+    return LabelledFiles(paths, [label for label, _ in rows])
+
+
+def _check_same_classes(train: Path, validation: Path, train_names: list[str], validation_names: list[str]) -> None:
+    only_train = sorted(set(train_names) - set(validation_names))
+    only_validation = sorted(set(validation_names) - set(train_names))
+    if only_train or only_validation:
+        raise BadInput(
+            f"{train} and {validation} must have the same class folders: {len(only_train)} only in the first "
+            f"({', '.join(only_train[:3]) or 'none'}), {len(only_validation)} only in the second "
+            f"({', '.join(only_validation[:3]) or 'none'}); add or remove those folders"
+        )
+
+
+def read_layout(root: Path) -> FolderLayout:
+    """List the images under ``root`` without opening any.
+
+    Class names are the folder names of ``train`` in sorted order, as torchvision's ImageFolder has them.
+
+    Raises:
+        BadInput: if a folder is missing, there are fewer than two classes, a class has no images, or the two
+            parts do not have the same classes.
+    """
+    if not root.is_dir():
+        raise BadInput(f"folder {root} does not exist: give folder:PATH with a folder that holds train and val")
+    train = root / "train"
+    found = [root / name for name in VALIDATION_NAMES if (root / name).is_dir()]
+    if not train.is_dir() or not found:
+        raise BadInput(
+            f"folder {root} must hold a folder 'train' and one of {', '.join(VALIDATION_NAMES)}, each with one folder "
+            f"per class: it has {', '.join(_class_folders(root)) or 'no folders'}"
+        )
+    validation = found[0]
+    names = _class_folders(train)
+    if len(names) < 2:
+        raise BadInput(
+            f"{train} has {len(names)} class folder(s): a classifier needs two or more, one folder per class"
+        )
+    class_names = tuple(names)
+    if (validation / ANNOTATIONS).is_file():
+        held_out = _read_annotations(validation, class_names)
+        _check_same_classes(train, validation, names, [names[label] for label in set(held_out.labels)])
+    else:
+        _check_same_classes(train, validation, names, _class_folders(validation))
+        held_out = _read_class_folders(validation, class_names)
+    return FolderLayout(_read_class_folders(train, class_names), held_out, class_names)

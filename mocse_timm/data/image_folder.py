@@ -1,0 +1,72 @@
+"""A folder of images as a data set: kept in memory when small, read from disk when not."""
+
+from pathlib import Path
+
+import torch
+
+from mocse_timm.data.folder_layout import LabelledFiles, read_layout
+from mocse_timm.data.grayscale import pillow_mode
+from mocse_timm.data.image_files import ImageFiles, decode_files, stored_size
+from mocse_timm.data.image_size import chosen_size
+from mocse_timm.data.splits import DataSplits, FileImages, MemoryImages
+
+__all__ = ["load_image_folder"]
+
+LARGEST_SIDE = 64  # pixels; larger images are read from disk
+LARGEST_SET = 2 * 1024**3  # bytes of uint8 pixels, both parts together
+
+
+def load_image_folder(
+    root: Path,
+    *,
+    name: str,
+    model_size: int,
+    image_size: int | None = None,
+    in_chans: int = 3,
+    num_threads: int = 0,
+    progress: bool = False,
+) -> DataSplits:
+    """Return the images under ``root``, whose layouts ``mocse_timm.data.folder_layout`` describes.
+
+    Images of at most 64x64 pixels that take less than 2 GiB decoded are kept in memory; the sizes are judged by
+    the first image of every class. Others are decoded when a loader asks for them.
+
+    Args:
+        name: of the data set, for messages.
+        model_size: side in pixels that the model takes.
+        image_size: side the user asked for, or None. With a size, small images that differ are resized to it.
+        num_threads: for decoding; 0 for one per CPU core.
+        progress: show a bar while decoding.
+
+    Raises:
+        BadInput: for a layout that cannot be used, an unreadable file, or images that do not fit the model.
+    """
+    mode = pillow_mode(in_chans)
+    layout = read_layout(root)
+    samples = [stored_size(path) for part in (layout.train, layout.validation) for path in part.first_of_each_class()]
+    side = max(max(size) for size in samples)
+    num_images = len(layout.train.paths) + len(layout.validation.paths)
+    num_bytes = num_images * in_chans * max(side, image_size or 0) ** 2
+    if side > LARGEST_SIDE or num_bytes >= LARGEST_SET:
+
+        def from_disk(files: LabelledFiles) -> FileImages:
+            return FileImages(ImageFiles(files, mode), torch.tensor(files.labels))
+
+        return DataSplits(name, from_disk(layout.train), from_disk(layout.validation), layout.class_names)
+
+    stored = samples[0]
+    size = chosen_size(name, stored, model_size=model_size, image_size=image_size)
+
+    def in_memory(files: LabelledFiles) -> MemoryImages:
+        images = decode_files(
+            files.paths,
+            mode=mode,
+            stored=stored,
+            size=size,
+            resize=image_size is not None,
+            num_threads=num_threads,
+            progress=progress,
+        )
+        return MemoryImages(images, torch.tensor(files.labels))
+
+    return DataSplits(name, in_memory(layout.train), in_memory(layout.validation), layout.class_names)

@@ -1,0 +1,69 @@
+"""Transforms of one PIL image, for what cannot be done a batch at a time.
+
+Each takes an RGB image and returns (3, size, size) uint8. Nothing is normalised: timm's mean, which these
+transforms do get, only colours the corners that a rotation leaves empty.
+"""
+
+from collections.abc import Callable
+
+from PIL import Image
+from timm.data.random_erasing import RandomErasing
+from timm.data.transforms_factory import create_transform
+from torch import Tensor
+from torchvision import transforms
+
+from mocse_timm.data.augmentation import Augmentation, build_policy
+
+__all__ = ["file_transform", "small_image_transform"]
+
+ImageTransform = Callable[[Image.Image], Tensor]
+
+
+def _erasing(augmentation: Augmentation) -> list[RandomErasing]:
+    # Constant zeros: timm's other mode fills with normal noise, which leaves [0, 1].
+    return [RandomErasing(augmentation.reprob, mode="const", device="cpu")] if augmentation.reprob else []
+
+
+def small_image_transform(size: int, augmentation: Augmentation) -> ImageTransform:
+    """Training transform of images that already have the right size: crop, flip, policy, erasing."""
+    steps: list = []
+    if not augmentation.no_aug:
+        if augmentation.padding:
+            steps.append(transforms.RandomCrop(size, padding=augmentation.padding))
+        if augmentation.hflip:
+            steps.append(transforms.RandomHorizontalFlip(augmentation.hflip))
+        if augmentation.aa:
+            steps.append(build_policy(augmentation.aa, image_size=size))
+    steps.append(transforms.PILToTensor())
+    if not augmentation.no_aug:
+        steps += _erasing(augmentation)
+    return transforms.Compose(steps)
+
+
+def file_transform(
+    size: int, augmentation: Augmentation, *, training: bool, crop_pct: float | None = None
+) -> ImageTransform:
+    """timm's transform of images of any size.
+
+    Training cuts a random part out and resizes it. Validation resizes the shorter side to ``size / crop_pct`` and
+    cuts the middle out.
+
+    Args:
+        size: side in pixels of the result.
+        augmentation: settings; used in training only.
+        training: which of the two.
+        crop_pct: in (0, 1]; None for 0.875 above 64 pixels (timm's usual) and for 1 up to 64.
+    """
+    transform = create_transform(
+        size,
+        is_training=training,
+        no_aug=augmentation.no_aug,
+        scale=augmentation.scale,
+        hflip=augmentation.hflip,
+        color_jitter=augmentation.color_jitter,
+        auto_augment=augmentation.aa or None,
+        crop_pct=crop_pct or (0.875 if size > 64 else 1.0),
+        normalize=False,
+    )
+    erases = training and not augmentation.no_aug
+    return transforms.Compose([transform, *(_erasing(augmentation) if erases else [])])

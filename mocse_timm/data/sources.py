@@ -1,0 +1,87 @@
+"""One name in, a data set out."""
+
+from pathlib import Path
+
+from mocse_timm.checks import BadInput, nearest
+from mocse_timm.data.cifar import CIFAR_SETS, load_cifar
+from mocse_timm.data.digits import load_digits
+from mocse_timm.data.image_folder import load_image_folder
+from mocse_timm.data.splits import DataSplits
+from mocse_timm.data.timm_sets import STREAM_PREFIXES, TIMM_PREFIXES, load_timm_dataset
+
+__all__ = ["load_data"]
+
+FORMS = "digits, cifar10, cifar100, folder:PATH, torch/NAME, hfds/NAME"
+
+
+def load_data(
+    dataset: str,
+    *,
+    model_size: int,
+    image_size: int | None = None,
+    data_dir: str | Path | None = None,
+    download: bool = False,
+    in_chans: int = 3,
+    num_workers: int = 0,
+    progress: bool = False,
+    train_split: str = "train",
+    val_split: str = "validation",
+) -> DataSplits:
+    """Return the data set called ``dataset``.
+
+    Names: ``digits``; ``cifar10`` and ``cifar100`` (also as ``torch/cifar10``); ``folder:PATH``, or timm's
+    ``folder`` for ``data_dir`` itself; ``torch/NAME`` and ``hfds/NAME`` through timm.
+
+    Small images are kept in memory at ``image_size``, or at ``model_size`` when no size was asked for; then they
+    must have that size already (digits are drawn at any size). Images from files are resized by their loader.
+
+    Args:
+        model_size: side in pixels of the images the model takes by itself.
+        image_size: side the user asked for (``--img-size``), or None.
+        data_dir: folder that holds the set; ``data`` when None. Not used by ``digits`` and ``folder:PATH``.
+        download: fetch a missing set where its source can.
+        in_chans: 3 for colour, 1 for gray.
+        num_workers: threads for decoding a folder of small images; 0 for one per CPU core.
+        progress: show a bar while decoding.
+        train_split: name of the training part, for timm's sets.
+        val_split: name of the validation part, for timm's sets.
+
+    Raises:
+        BadInput: for an unknown name, or a set that is missing, damaged, or does not fit the model.
+    """
+    for flag, size in (("the model's image size", model_size), ("--img-size", image_size)):
+        if size is not None and size < 1:
+            raise BadInput(f"{flag} is {size} pixels: give a size of at least 1")
+    folder = Path(data_dir if data_dir is not None else "data")
+    name = dataset.removeprefix("torch/") if dataset.removeprefix("torch/") in CIFAR_SETS else dataset
+    prefix, slash, _ = name.partition("/")
+    if name == "digits":
+        return load_digits(size=image_size or model_size, in_chans=in_chans)
+    if name in CIFAR_SETS:
+        return load_cifar(
+            name,
+            data_dir=folder,
+            download=download,
+            model_size=model_size,
+            image_size=image_size,
+            in_chans=in_chans,
+        )
+    if name.startswith("folder:") or name in ("", "folder", "image_folder"):
+        path = name.removeprefix("folder:") if name.startswith("folder:") else folder
+        if path == "":
+            raise BadInput("--dataset folder: names no folder: give folder:PATH")
+        return load_image_folder(
+            Path(path).expanduser(),
+            name=name or f"folder:{folder}",
+            model_size=model_size,
+            image_size=image_size,
+            in_chans=in_chans,
+            num_threads=num_workers,
+            progress=progress,
+        )
+    if slash and prefix.lower() in (*TIMM_PREFIXES, *STREAM_PREFIXES):
+        return load_timm_dataset(name, data_dir=folder, download=download, train_split=train_split, val_split=val_split)
+    if Path(name).is_dir():
+        raise BadInput(f"unknown data set {dataset!r}: to read that folder write folder:{dataset}")
+    hint = nearest(name, ["digits", *CIFAR_SETS, "folder:PATH", "torch/cifar10"])
+    raise BadInput(f"unknown data set {dataset!r}{hint}; accepted forms: {FORMS}")

@@ -1,0 +1,54 @@
+"""The flags of validate.py."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+
+from mocse_timm.flags import KeyValues
+
+__all__ = ["ValidateConfig"]
+
+
+@dataclass(frozen=True)
+class ValidateConfig:
+    """What to score, on what, and how. Names are those of timm's validate.py."""
+
+    model: tyro.conf.Positional[str]
+    """A run's folder, hf-hub:USER/NAME, or a model's name together with --checkpoint or --pretrained."""
+    dataset: str | None = None
+    """Data set; by default the one the run was trained on."""
+    data_dir: str | None = None
+    """Folder of the data set; by default the run's."""
+    dataset_download: bool = False
+    """Download the data set if it is missing."""
+    split: Literal["validation", "train"] = "validation"
+    """Which part of the data set to score."""
+    checkpoint: str | None = None
+    """A .safetensors file with the weights."""
+    pretrained: bool = False
+    """Take the published weights of a model given by name. Folders and Hub models always bring theirs."""
+    num_classes: int | None = None
+    """Classes of a model given by name; by default what timm says."""
+    model_kwargs: KeyValues = field(default_factory=dict)
+    """Options of the architecture, as KEY=VALUE."""
+    img_size: int | None = None
+    """Image side in pixels; by default the run's, else the model's."""
+    batch_size: Annotated[int, tyro.conf.arg(aliases=["-b"])] = 256
+    """Images a step."""
+    amp: bool = False
+    """Compute in 16 bits where that is safe."""
+    amp_dtype: Literal["bfloat16", "float16"] = "bfloat16"
+    """The 16-bit format of --amp."""
+    channels_last: bool = False
+    """Lay images and weights out channel by channel; often faster."""
+    torchcompile: bool = False
+    """Compile the model first; pays on large sets."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, mps; by default the fastest there is."""
+    workers: Annotated[int, tyro.conf.arg(aliases=["-j"])] = 4
+    """Processes that load images; sets kept in memory need none."""
+    results_file: str | None = None
+    """Also write the scores to this .json or .csv."""
+    seed: int = 42
+    """Seed of the loader."""

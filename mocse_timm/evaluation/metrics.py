@@ -1,0 +1,189 @@
+"""Numbers from predictions. The only file that knows torchmetrics.
+
+Shapes: N images, C classes. Undefined numbers (a class without images, an expert that never fires) are None.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.functional import classification
+
+from mocse_timm.checks import BadInput
+from mocse_timm.evaluation.predictions import Predictions
+
+__all__ = ["ExpertScores", "MultiLabelScores", "Scores", "score", "score_multi_label"]
+
+CALIBRATION_BINS = 15
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class ExpertScores:
+    """How well the expert of one class tells it from the rest; fractions in [0, 1]."""
+
+    class_name: str
+    precision: float | None
+    """None where the expert never fires."""
+    recall: float | None
+    """None where the set has no image of the class."""
+    auroc: float | None
+    """None where the set has only the class, or none of it."""
+    threshold: float = THRESHOLD
+    """The confidence above which the expert counts as firing."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one model is worth on one set; ``dataclasses.asdict`` makes it JSON."""
+
+    num_images: int
+    top1: float
+    """Percent."""
+    top5: float
+    """Percent; with fewer than five classes, top-C."""
+    loss: float
+    """Cross-entropy, nats per image."""
+    ece: float
+    """Expected calibration error of the softmax, percent, 15 equal bins."""
+    per_class_accuracy: dict[str, float | None]
+    """Percent of each class's images that are named right."""
+    experts: list[ExpertScores] | None = None
+    """One per class for MoCSE, otherwise None."""
+
+
+@dataclass(frozen=True)
+class MultiLabelScores:
+    """Scores where an image may belong to several classes; fractions in [0, 1]."""
+
+    num_images: int
+    mean_average_precision: float | None
+    """Mean over the classes that occur."""
+    per_class_auroc: dict[str, float | None]
+
+
+def _check_single_label(logits: Tensor, labels: Tensor, class_names: Sequence[str]) -> None:
+    num_images, num_classes = logits.shape
+    if num_images == 0:
+        raise BadInput("there are no predictions to score; check the data set and its split")
+    if len(class_names) != num_classes:
+        raise BadInput(
+            f"the model has {num_classes} classes, but {len(class_names)} class names were given; "
+            "score it on the data it was trained for"
+        )
+    if num_classes < 2:
+        raise BadInput(f"scoring needs at least 2 classes, the model has {num_classes}")
+    smallest, largest = int(labels.min()), int(labels.max())
+    if smallest < 0 or largest >= num_classes:
+        wrong = smallest if smallest < 0 else largest
+        raise BadInput(
+            f"label {wrong} is outside the model's {num_classes} classes (0 to {num_classes - 1}); "
+            "score it on the data it was trained for"
+        )
+
+
+def _calibration_error(logits: Tensor, labels: Tensor) -> float:
+    """Return the ECE in [0, 1]. Source: Guo et al. 2017, arXiv:1706.04599, equation 3."""
+    # Softmax here, since torchmetrics takes scores that happen to lie in [0, 1] for probabilities. A confidence of
+    # exactly 1 would open a 16th bin there, so it is put at the float below.
+    probabilities = logits.softmax(dim=1).clamp(max=1 - 2**-24)
+    error = classification.multiclass_calibration_error(
+        probabilities, labels, num_classes=logits.shape[1], n_bins=CALIBRATION_BINS
+    )
+    return error.item()
+
+
+def _per_class_accuracy(logits: Tensor, labels: Tensor, class_names: Sequence[str]) -> dict[str, float | None]:
+    correct = classification.multiclass_accuracy(logits, labels, num_classes=logits.shape[1], average="none")
+    images = torch.bincount(labels, minlength=logits.shape[1])
+    return {
+        name: 100 * fraction if count else None
+        for name, fraction, count in zip(class_names, correct.tolist(), images.tolist(), strict=True)
+    }
+
+
+def _auroc(scores: Tensor, targets: Tensor) -> float | None:
+    """Return the area for one class, (N,) scores in [0, 1] against (N,) targets in {0, 1}."""
+    if targets.unique().numel() < 2:
+        return None
+    return classification.binary_auroc(scores, targets).item()
+
+
+def _expert_scores(log_odds: Tensor, labels: Tensor, class_names: Sequence[str]) -> list[ExpertScores]:
+    num_classes = log_odds.shape[1]
+    confidence = log_odds.double().sigmoid()  # in float32 the sure images would tie at 1 and blunt the AUROC
+    targets = F.one_hot(labels, num_classes)
+    precision = classification.multilabel_precision(
+        confidence, targets, num_labels=num_classes, threshold=THRESHOLD, average="none"
+    )
+    recall = classification.multilabel_recall(
+        confidence, targets, num_labels=num_classes, threshold=THRESHOLD, average="none"
+    )
+    fires = (confidence > THRESHOLD).any(dim=0)
+    occurs = targets.any(dim=0)
+    return [
+        ExpertScores(
+            class_name=name,
+            precision=precision[index].item() if fires[index] else None,
+            recall=recall[index].item() if occurs[index] else None,
+            auroc=_auroc(confidence[:, index], targets[:, index]),
+        )
+        for index, name in enumerate(class_names)
+    ]
+
+
+def score(predictions: Predictions, class_names: Sequence[str]) -> Scores:
+    """Score single-label ``predictions``; ``class_names`` has one name per class, in the order of the labels.
+
+    Raises:
+        BadInput: if there are no images, the names do not match the classes, or a label is not one of the classes.
+    """
+    logits, labels = predictions.logits, predictions.labels
+    _check_single_label(logits, labels, class_names)
+    num_images, num_classes = logits.shape
+
+    def top(k: int) -> float:
+        accuracy = classification.multiclass_accuracy(
+            logits, labels, num_classes=num_classes, top_k=min(k, num_classes), average="micro"
+        )
+        return 100 * accuracy.item()
+
+    log_odds = predictions.expert_log_odds
+    return Scores(
+        num_images=num_images,
+        top1=top(1),
+        top5=top(5),
+        loss=F.cross_entropy(logits, labels).item(),
+        ece=100 * _calibration_error(logits, labels),
+        per_class_accuracy=_per_class_accuracy(logits, labels, class_names),
+        experts=None if log_odds is None else _expert_scores(log_odds, labels, class_names),
+    )
+
+
+def score_multi_label(logits: Tensor, targets: Tensor, class_names: Sequence[str]) -> MultiLabelScores:
+    """Score (N, C) ``logits``, one yes-or-no question per class, against (N, C) ``targets`` in {0, 1}.
+
+    Raises:
+        BadInput: if the shapes or names do not match, or a target is neither 0 nor 1.
+    """
+    if logits.shape != targets.shape or logits.shape[1] != len(class_names):
+        raise BadInput(
+            f"logits {tuple(logits.shape)}, targets {tuple(targets.shape)} and {len(class_names)} class names do not "
+            "match; give (N, C), (N, C) and C names"
+        )
+    if not torch.isin(targets, torch.tensor([0, 1], dtype=targets.dtype)).all():
+        raise BadInput(f"multi-label targets must be 0 or 1, got values up to {targets.max().item()}")
+    confidence, targets = logits.double().sigmoid(), targets.long()
+    precisions = [
+        classification.binary_average_precision(confidence[:, index], targets[:, index]).item()
+        for index in targets.any(dim=0).nonzero().flatten().tolist()
+    ]
+    return MultiLabelScores(
+        num_images=len(logits),
+        mean_average_precision=sum(precisions) / len(precisions) if precisions else None,
+        per_class_auroc={
+            name: _auroc(confidence[:, index], targets[:, index]) for index, name in enumerate(class_names)
+        },
+    )

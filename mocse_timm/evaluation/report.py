@@ -1,0 +1,152 @@
+"""Scores for people (a text table) and for programs (JSON or timm's CSV)."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mocse_timm.checks import BadInput
+from mocse_timm.evaluation.metrics import ExpertScores, Scores
+
+__all__ = ["RunFacts", "check_results_path", "render", "result_row", "write_results"]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What was scored, on what, and how fast."""
+
+    model: str
+    dataset: str
+    split: str
+    param_count: float
+    """Millions of parameters."""
+    img_size: int
+    """Pixels a side."""
+    crop_pct: float
+    interpolation: str
+    images_per_second: float
+    """Loading included."""
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def result_row(facts: RunFacts, scores: Scores) -> dict[str, Any]:
+    """Return one row of a results table: timm's columns in timm's order, then ours."""
+    experts = scores.experts or []
+    row = {
+        "model": facts.model,
+        "top1": scores.top1,
+        "top1_err": 100 - scores.top1,
+        "top5": scores.top5,
+        "top5_err": 100 - scores.top5,
+        "param_count": facts.param_count,
+        "img_size": facts.img_size,
+        "crop_pct": facts.crop_pct,
+        "interpolation": facts.interpolation,
+        "loss": scores.loss,
+        "ece": scores.ece,
+        "dataset": facts.dataset,
+        "split": facts.split,
+        "num_images": scores.num_images,
+        "images_per_second": facts.images_per_second,
+        "expert_precision": _mean([expert.precision for expert in experts]),
+        "expert_recall": _mean([expert.recall for expert in experts]),
+        "expert_auroc": _mean([expert.auroc for expert in experts]),
+    }
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _class_line(name: str, accuracy: float | None, expert: ExpertScores | None) -> list[str]:
+    line = [name, _number(accuracy, 2)]
+    if expert is not None:
+        line += [_number(expert.precision, 3), _number(expert.recall, 3), _number(expert.auroc, 4)]
+    return line
+
+
+def _columns(lines: list[list[str]]) -> list[str]:
+    """Align a table: the first column to the left, numbers to the right."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return [
+        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    ]
+
+
+def render(facts: RunFacts, scores: Scores) -> str:
+    """Return the scores as plain text; ``-`` stands for what the set cannot tell."""
+    head = [
+        ["model", facts.model],
+        ["data set", f"{facts.dataset} ({facts.split})"],
+        ["images", str(scores.num_images)],
+        ["top-1", f"{scores.top1:.2f} %"],
+        ["top-5", f"{scores.top5:.2f} %"],
+        ["loss", f"{scores.loss:.4f}"],
+        ["ECE", f"{scores.ece:.2f} %"],
+        ["parameters", f"{facts.param_count:.2f} M"],
+        ["image size", str(facts.img_size)],
+        ["images/s", f"{facts.images_per_second:.0f}"],
+    ]
+    table = [["class", "accuracy %"] + (["precision", "recall", "AUROC"] if scores.experts else [])]
+    experts = scores.experts or [None] * len(scores.per_class_accuracy)
+    for (name, accuracy), expert in zip(scores.per_class_accuracy.items(), experts, strict=True):
+        table.append(_class_line(name, accuracy, expert))
+    width = max(len(label) for label, _ in head)
+    lines = [*(f"{label.ljust(width)}  {value}" for label, value in head), "", *_columns(table)]
+    if scores.experts:
+        lines += ["", f"precision and recall of each class's own expert, at confidence {scores.experts[0].threshold}"]
+    return "\n".join(lines)
+
+
+def check_results_path(path: str | Path) -> Path:
+    """Return the path of a results file that can be written.
+
+    Raises:
+        BadInput: if it ends in neither .json nor .csv, is a folder, or its folder does not exist.
+    """
+    path = Path(path)
+    if path.suffix not in (".json", ".csv"):
+        raise BadInput(f"results file {path} must end in .json or .csv")
+    if path.is_dir():
+        raise BadInput(f"results file {path} is a folder; give a file name ending in .json or .csv")
+    if not path.parent.is_dir():
+        raise BadInput(f"folder {path.parent} of the results file does not exist; make it first")
+    return path
+
+
+def _as_csv(row: dict[str, Any]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(row), lineterminator="\n")
+    writer.writeheader()
+    writer.writerow(row)
+    return text.getvalue()
+
+
+def write_results(path: str | Path, row: dict[str, Any], scores: Scores) -> None:
+    """Write a .csv with the one ``row``, or a .json with ``{"row": ..., "scores": ...}``; no half file is ever seen.
+
+    Raises:
+        BadInput: if the path cannot be used (see :func:`check_results_path`) or the disk refuses it.
+    """
+    path = check_results_path(path)
+    if path.suffix == ".csv":
+        text = _as_csv(row)
+    else:
+        text = json.dumps({"row": row, "scores": asdict(scores)}, indent=2, allow_nan=False) + "\n"
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise BadInput(f"cannot write the results file {path} ({error.strerror}); choose another place") from None

@@ -1,0 +1,183 @@
+"""``validate.py``: a model, a data set, a table of scores."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timm.data
+import torch
+import yaml
+from accelerate import Accelerator
+from torch import nn
+
+from mocse_timm.checks import BadInput, command
+from mocse_timm.data import DataSplits, build_loader, load_data
+from mocse_timm.evaluation.config import ValidateConfig
+from mocse_timm.evaluation.loading import load_model, run_folder
+from mocse_timm.evaluation.metrics import Scores, score
+from mocse_timm.evaluation.normalized import image_channels, normalized
+from mocse_timm.evaluation.predictions import Predictions, predict
+from mocse_timm.evaluation.report import RunFacts, check_results_path, render, result_row, write_results
+from mocse_timm.flags import parse_flags
+from mocse_timm.models.mocse import MoCSE
+
+__all__ = ["main", "validate"]
+
+
+def _check_numbers(config: ValidateConfig) -> None:
+    if config.batch_size < 1:
+        raise BadInput(f"--batch-size must be at least 1, got {config.batch_size}")
+    if config.workers < 0:
+        raise BadInput(f"--workers must be at least 0, got {config.workers}")
+    if config.img_size is not None and config.img_size < 1:
+        raise BadInput(f"--img-size must be at least 1, got {config.img_size}")
+    if config.results_file is not None:
+        check_results_path(config.results_file)
+
+
+def _choose_device(name: str | None) -> torch.device:
+    if name is None:
+        return Accelerator().device
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise BadInput(f"--device {name} cannot be used here; try cpu, or leave the flag out") from None
+    return device
+
+
+def _settings_of_run(model: str) -> dict[str, Any]:
+    """Return the training flags kept in the run's config.yaml; empty for models that are not a run's folder."""
+    folder = run_folder(model)
+    file = None if folder is None else folder / "config.yaml"
+    if file is None or not file.is_file():
+        return {}
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadInput(f"{file} cannot be read ({' '.join(str(error).split())}); restore it or remove it") from None
+    if not isinstance(settings, dict):
+        raise BadInput(f"{file} must hold 'flag: value' lines, got a {type(settings).__name__}; restore or remove it")
+    return settings
+
+
+def _complete(config: ValidateConfig) -> ValidateConfig:
+    """Fill what was not typed from the run's own flags."""
+    settings = _settings_of_run(config.model)
+    if config.dataset is None:
+        if not settings.get("dataset"):
+            raise BadInput(f"--dataset is missing, and {config.model!r} does not say what it was trained on; add it")
+        data_dir = config.data_dir or settings.get("data_dir")
+        config = dataclasses.replace(config, dataset=str(settings["dataset"]), data_dir=data_dir)
+    if config.img_size is None:
+        config = dataclasses.replace(config, img_size=settings.get("img_size"))
+    return config
+
+
+def _load_data(config: ValidateConfig, model: nn.Module) -> DataSplits:
+    assert config.dataset is not None, "_complete fills it"
+    data = load_data(
+        config.dataset,
+        data_dir=config.data_dir,
+        download=config.dataset_download,
+        model_size=timm.data.resolve_data_config(model=model)["input_size"][-1],
+        image_size=config.img_size,
+        in_chans=image_channels(model),
+        progress=True,
+    )
+    num_classes = int(getattr(model, "num_classes", 0))
+    if len(data.class_names) != num_classes:
+        raise BadInput(
+            f"data set {config.dataset!r} has {len(data.class_names)} classes, the model {num_classes}; "
+            "choose the data set the model was trained on"
+        )
+    return data
+
+
+def _compile(model: nn.Module) -> None:
+    """Compile in place; for MoCSE each expert by itself, as they run one after the other."""
+    for part in model.experts if isinstance(model, MoCSE) else [model]:
+        part.compile()
+
+
+def _predict(config: ValidateConfig, model: nn.Module, data: DataSplits, device: torch.device) -> Predictions:
+    loader = build_loader(
+        data.train if config.split == "train" else data.validation,
+        training=False,
+        batch_size=config.batch_size,
+        image_size=config.img_size or timm.data.resolve_data_config(model=model)["input_size"][-1],
+        in_chans=image_channels(model),
+        seed=config.seed,
+        num_workers=config.workers,
+        device=device,
+        process_index=0,
+        num_processes=1,
+    )
+    model.to(device)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's overloads)
+    if config.torchcompile:
+        _compile(model)
+    try:
+        return predict(
+            normalized(model).to(device),
+            loader,
+            device=device,
+            amp_dtype=getattr(torch, config.amp_dtype) if config.amp else None,
+            channels_last=config.channels_last,
+            progress=True,
+        )
+    except torch.OutOfMemoryError:
+        raise BadInput(f"{config.batch_size} images a step do not fit on {device}; lower --batch-size") from None
+
+
+def _facts(config: ValidateConfig, model: nn.Module, data: DataSplits, images_per_second: float) -> RunFacts:
+    transform = timm.data.resolve_data_config(model=model)
+    return RunFacts(
+        model=config.model,
+        dataset=data.name,
+        split=config.split,
+        param_count=round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 2),
+        img_size=config.img_size or transform["input_size"][-1],
+        crop_pct=transform["crop_pct"],
+        interpolation=transform["interpolation"],
+        images_per_second=images_per_second,
+    )
+
+
+def validate(config: ValidateConfig) -> Scores:
+    """Score one model as ``config`` says: print the table, write the results file if asked, return the scores.
+
+    Raises:
+        BadInput: for anything wrong with the flags, the model, its weights or the data.
+    """
+    _check_numbers(config)
+    config = _complete(config)
+    device = _choose_device(config.device)
+    torch.manual_seed(config.seed)
+    model = load_model(
+        config.model,
+        checkpoint=config.checkpoint,
+        pretrained=config.pretrained,
+        model_kwargs=config.model_kwargs,
+        num_classes=config.num_classes,
+    )
+    data = _load_data(config, model)
+    start = time.perf_counter()
+    predictions = _predict(config, model, data, device)
+    seconds = time.perf_counter() - start
+    scores = score(predictions, data.class_names)
+    facts = _facts(config, model, data, scores.num_images / seconds)
+    print(render(facts, scores))
+    if config.results_file is not None:
+        write_results(config.results_file, result_row(facts, scores), scores)
+        print(f"\nwritten to {Path(config.results_file)}")
+    return scores
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the flags and validate."""
+    validate(parse_flags(ValidateConfig, arguments, description="Score a trained model on a data set."))

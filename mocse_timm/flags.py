@@ -1,0 +1,99 @@
+"""Command-line flags and YAML files, both read into one frozen dataclass by tyro.
+
+A YAML file is turned into flags and put before the flags that were typed, so one parser checks both
+and the typed flag wins.
+"""
+
+import argparse
+import ast
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+import yaml
+from tyro.constructors import PrimitiveConstructorSpec
+
+from mocse_timm.checks import BadInput, nearest
+
+__all__ = ["KeyValues", "parse_flags", "write_yaml"]
+
+Config = TypeVar("Config")
+
+
+def _parse_key_values(strings: list[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for string in strings:
+        key, separator, value = string.partition("=")
+        if not separator or not key:
+            raise ValueError(f"expected KEY=VALUE, got {string!r}")
+        try:
+            values[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):  # a bare word: width=0.5 is a number, backbone=resnet18 a string
+            values[key] = value
+    return values
+
+
+KeyValues = Annotated[
+    dict[str, Any],
+    PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="KEY=VALUE ...",
+        instance_from_str=_parse_key_values,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda values: [f"{key}={value!r}" for key, value in values.items()],
+    ),
+]
+"""The type of a field such as ``--model-kwargs width=0.5 backbone=resnet18``, timm's notation."""
+
+
+def _flags_from_yaml(path: Path, config_class: type) -> list[str]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"--config {path}: cannot read the file ({error}); give the path of a YAML file") from None
+    except yaml.YAMLError as error:
+        raise BadInput(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise BadInput(f"--config {path} must hold 'flag: value' lines, got a {type(values).__name__}")
+    fields = {field.name for field in dataclasses.fields(config_class)}
+    flags: list[str] = []
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if name not in fields:
+            raise BadInput(f"--config {path}: unknown flag {key!r}{nearest(name, fields)}")
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            flags.append(flag if value else f"--no-{flag[2:]}")
+        elif isinstance(value, dict):
+            flags += [flag, *(f"{inner}={content!r}" for inner, content in value.items())]
+        elif isinstance(value, list):
+            flags += [flag, *map(str, value)]
+        else:
+            flags += [flag, str(value)]
+    return flags
+
+
+def parse_flags(config_class: type[Config], arguments: Sequence[str] | None = None, *, description: str) -> Config:
+    """Read ``arguments`` (default: those of the process) into ``config_class``, a dataclass.
+
+    ``--config FILE.yaml`` may stand anywhere; flags that were typed win over the file's. An unknown flag or a
+    value of the wrong type is reported by tyro with exit code 2.
+
+    Raises:
+        BadInput: if the YAML file cannot be read, is not a mapping, or names an unknown flag.
+    """
+    files = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    files.add_argument("--config", type=Path)
+    found, typed = files.parse_known_args(arguments)
+    from_file = _flags_from_yaml(found.config, config_class) if found.config else []
+    description += "\n\n--config FILE.yaml reads flags from a file; flags typed beside it win."
+    return tyro.cli(config_class, args=[*from_file, *typed], description=description)
+
+
+def write_yaml(config: Any, path: Path) -> None:
+    """Write every field of the dataclass ``config`` so that ``--config path`` reads the same values back."""
+    values = dataclasses.asdict(config)
+    values = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")

@@ -1,0 +1,83 @@
+"""From the experts' logits to class scores, without parameters.
+
+Letters: B images, C classes, E experts, G classes of the largest group. Expert e serves a run of
+neighbouring classes and has one logit for "none of mine" (index 0) and one for each class of its group
+(from index 1). Experts with a smaller group are padded with -inf, so that all logits fit one tensor
+(B, E, G + 1); with one expert a class that is (B, C, 2).
+
+Paper: `MoCSE` - https://arxiv.org/abs/2311.10177
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["AGGREGATIONS", "aggregate", "class_log_odds", "split_classes", "stack_expert_logits"]
+
+AGGREGATIONS = ("log_odds", "log_confidence", "confidence")
+
+
+def split_classes(num_classes: int, num_experts: int) -> list[int]:
+    """Return how many neighbouring classes each expert serves; sizes differ by one at most.
+
+    Raises:
+        ValueError: if there are no experts, or more experts than classes.
+    """
+    if not 1 <= num_experts <= num_classes:
+        raise ValueError(
+            f"num_experts must be between 1 and the number of classes ({num_classes}), got {num_experts}: "
+            "each expert serves at least one class"
+        )
+    size, larger = divmod(num_classes, num_experts)
+    return [size + 1] * larger + [size] * (num_experts - larger)
+
+
+def stack_expert_logits(expert_logits: list[Tensor], group_sizes: list[int]) -> Tensor:
+    """Stack E tensors (B, group size + 1) to one (B, E, G + 1), smaller groups padded with -inf."""
+    largest = max(group_sizes)
+    padded: list[Tensor] = []
+    for expert, logits in enumerate(expert_logits):
+        missing = largest - group_sizes[expert]
+        padded.append(F.pad(logits, [0, missing], value=float("-inf")) if missing > 0 else logits)
+    return torch.stack(padded, dim=1)
+
+
+def _own_classes(values: Tensor, group_sizes: list[int]) -> Tensor:
+    """Drop the padding of ``values`` (B, E, G): the columns that are classes, in order, as (B, C)."""
+    if min(group_sizes) == max(group_sizes):
+        return values.flatten(1)
+    columns: list[Tensor] = []
+    for expert, size in enumerate(group_sizes):
+        columns.append(values[:, expert, :size])
+    return torch.cat(columns, dim=1)
+
+
+def class_log_odds(expert_logits: Tensor, group_sizes: list[int]) -> Tensor:
+    """Return (B, C): each class's logit less its expert's logit for "none of mine".
+
+    With one expert a class this is log(p / (1 - p)) of the expert's confidence p.
+
+    Args:
+        expert_logits: (B, E, G + 1).
+        group_sizes: classes of each expert, E numbers that sum to C.
+    """
+    return _own_classes(expert_logits[:, :, 1:] - expert_logits[:, :, :1], group_sizes)
+
+
+def aggregate(expert_logits: Tensor, group_sizes: list[int], method: str) -> Tensor:
+    """Return class scores (B, C), whose softmax is the model's belief.
+
+    Args:
+        expert_logits: (B, E, G + 1).
+        group_sizes: classes of each expert, E numbers that sum to C.
+        method: 'log_odds'; 'log_confidence', so that the belief is the experts' confidences divided by their
+            sum; or 'confidence', the paper's literal reading, whose scores lie in [0, 1].
+
+    Source:
+        MoCSE, arXiv:2311.10177, section 3.
+    """
+    if method == "log_odds":
+        return class_log_odds(expert_logits, group_sizes)
+    if method == "log_confidence":
+        return _own_classes(expert_logits.log_softmax(dim=2)[:, :, 1:], group_sizes)
+    return _own_classes(expert_logits.softmax(dim=2)[:, :, 1:], group_sizes)

@@ -1,0 +1,160 @@
+"""Building the experts of a MoCSE model, and the names and shapes that follow from having several of them."""
+
+import copy
+from typing import Any
+
+import timm
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import FeatureInfo, is_model, is_model_in_modules
+from torch import nn
+
+from mocse_timm.checks import nearest
+from mocse_timm.models.cifar_net import CifarNet, Trunk
+from mocse_timm.models.normalize import Normalize
+
+__all__ = [
+    "build_experts",
+    "count_taps",
+    "expert_layer_names",
+    "mixed_feature_info",
+    "pooling_name",
+    "prefix_groups",
+    "require_backbone",
+]
+
+CIFAR_MODULES = ["cifar_preact", "cifar_resnet", "cifar_vgg", "cifar_densenet"]
+
+
+def require_backbone(backbone: str) -> None:
+    """Raise ValueError, with the nearest name, unless timm knows a model called ``backbone``."""
+    if not is_model(backbone):
+        raise ValueError(
+            f"backbone must be the name of a timm model, got {backbone!r}{nearest(backbone, timm.list_models())}"
+        )
+
+
+def count_taps(backbone: str) -> int:
+    """Return how many feature maps timm's interface takes from ``backbone``; for this package's, its stages."""
+    network: Any = timm.create_model(backbone, device="meta")
+    return len(network.feature_info)
+
+
+def _width_arguments(
+    backbone: str, expert_width: float | None, width: float | None, shared_stages: int
+) -> dict[str, Any]:
+    """Return the backbone's ``width``: one number, or one a stage where the first stages are shared."""
+    if expert_width is None and width is None and shared_stages == 0:
+        return {}
+    if not is_model_in_modules(backbone, CIFAR_MODULES):
+        raise ValueError(
+            f"expert_width, width and shared_stages need one of this package's backbones (cifar_*), "
+            f"got backbone {backbone!r}: leave them out, or set the backbone's own options by backbone_args"
+        )
+    if shared_stages == 0:
+        if width is not None:
+            raise ValueError(f"width={width} sets the shared stages, but shared_stages is 0: use expert_width")
+        return {"width": expert_width}
+    stages = count_taps(backbone)
+    if not 0 < shared_stages < stages:
+        raise ValueError(f"shared_stages must be between 0 and {stages - 1} for {backbone}, got {shared_stages}")
+    shared, own = width or 1.0, expert_width or 1.0
+    return {"width": [shared] * shared_stages + [own] * (stages - shared_stages)}
+
+
+def _create(backbone: str, outputs: int, arguments: dict[str, Any]) -> nn.Module:
+    return timm.create_model(backbone, num_classes=outputs, **arguments)
+
+
+def build_experts(
+    backbone: str,
+    backbone_args: dict[str, Any],
+    outputs: list[int],
+    *,
+    expert_width: float | None,
+    width: float | None,
+    shared_stages: int,
+    pretrained: bool | str,
+    arguments: dict[str, Any],
+) -> tuple[Trunk, nn.ModuleList]:
+    """Return the trunk and one network for each entry of ``outputs``, its number of logits.
+
+    ``arguments`` whose value is None are left to the backbone. The trunk normalises as the backbone's weights
+    want it: by the backbone's own module for this package's networks, else by timm's cfg.
+
+    Raises:
+        ValueError: if the backbone is unknown or cannot take the widths, stages or weights asked for.
+    """
+    require_backbone(backbone)
+    given = {key: value for key, value in arguments.items() if value is not None} | backbone_args
+    given |= _width_arguments(backbone, expert_width, width, shared_stages)
+    experts = nn.ModuleList(_create(backbone, count, given) for count in outputs)
+    if pretrained:
+        source = backbone if pretrained is True else pretrained
+        weights = timm.create_model(source, pretrained=True, num_classes=0, **given).state_dict()
+        for expert in experts:
+            _load_body(expert, weights, source)
+    own = [expert for expert in experts if isinstance(expert, CifarNet)]
+    if own:  # all of one kind; the trunks of the others go unused
+        return [expert.detach_trunk(shared_stages) for expert in own][0], experts
+    cfg = timm.get_pretrained_cfg(backbone)
+    mean, std = (cfg.mean, cfg.std) if cfg else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    placement = {"device": arguments["device"], "dtype": arguments["dtype"]}
+    return Trunk(Normalize(mean, std, arguments["in_chans"], **placement), nn.Identity(), []), experts
+
+
+def _load_body(expert: nn.Module, weights: dict[str, Any], source: str) -> None:
+    """Copy everything but the classifier; the experts' classifiers stay their own."""
+    own = expert.state_dict()
+    wrong = [key for key, value in weights.items() if key not in own or own[key].shape != value.shape]
+    if wrong:
+        raise ValueError(
+            f"backbone_pretrained: the weights of {source!r} do not fit the experts, first at {wrong[0]!r}"
+        )
+    expert.load_state_dict({**own, **weights})
+
+
+def expert_layer_names(names: str | list[str] | tuple[str, ...] | None, num_experts: int) -> tuple[str, ...]:
+    """Return the layer ``names`` of one backbone as they stand in every expert."""
+    if not names:
+        return ()
+    names = (names,) if isinstance(names, str) else tuple(names)
+    return tuple(f"experts.{expert}.{name}" for expert in range(num_experts) for name in names)
+
+
+def pooling_name(expert: nn.Module) -> str | None:
+    """Return the expert's pooling as timm names it, or None where it has no such option."""
+    for owner in (getattr(expert, "head", None), expert):
+        pool = getattr(owner, "global_pool", None)
+        pool = getattr(pool, "pool_type", pool)
+        if isinstance(pool, str):
+            return pool
+    return None
+
+
+def mixed_feature_info(info: Any, shared_stages: int, num_experts: int) -> list[dict[str, Any]]:
+    """Return timm's feature facts for the mixture: E times the channels, except where a stage is shared."""
+    taps = info.info if isinstance(info, FeatureInfo) else info
+    mixed = []
+    for index, tap in enumerate(copy.deepcopy(list(taps))):
+        if index < shared_stages:
+            tap["module"] = f"trunk.{tap['module']}"
+        else:
+            tap["num_chs"] *= num_experts
+            tap["module"] = f"experts.0.{tap['module']}"
+        mixed.append(tap)
+    return mixed
+
+
+def _prefix(pattern: str) -> str:
+    return rf"^(?:trunk|experts\.\d+)\.(?:{pattern.replace('[^', chr(0)).replace('^', '').replace(chr(0), '[^')})"
+
+
+def prefix_groups(groups: dict[str, Any]) -> dict[str, Any]:
+    """Return a backbone's ``group_matcher`` patterns so that they match inside trunk and experts."""
+    prefixed: dict[str, Any] = {}
+    for name, patterns in groups.items():
+        if isinstance(patterns, str):
+            prefixed[name] = _prefix(patterns)
+        else:
+            prefixed[name] = [_prefix(p) if isinstance(p, str) else (_prefix(p[0]), *p[1:]) for p in patterns]
+    return prefixed

@@ -1,0 +1,111 @@
+"""The registered MoCSE models: :class:`mocse_timm.models.mocse.MoCSE` around named backbones."""
+
+from typing import Any
+
+import timm
+from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, register_model
+from torch import Tensor
+
+from mocse_timm.models.cifar_net import cifar_cfg
+from mocse_timm.models.mocse import MoCSE
+from mocse_timm.models.mocse_experts import count_taps, expert_layer_names, require_backbone
+
+__all__ = []
+
+default_cfgs = generate_default_cfgs(
+    {
+        "mocse.untrained": cifar_cfg("stem"),
+        "mocse_preact18.untrained": cifar_cfg("stem"),
+        "mocse_preact18_shared.untrained": cifar_cfg("stem"),
+        "mocse_resnet18.untrained": cifar_cfg("stem.conv"),
+        "mocse_wrn28_10.untrained": cifar_cfg("stem", pool_size=(8, 8)),
+    }
+)
+
+# what a mixture takes over from its backbone's cfg; mean and std stay 0 and 1, for the model normalises
+BACKBONE_FACTS = ("input_size", "pool_size", "min_input_size", "fixed_input_size", "crop_pct", "interpolation")
+
+
+def _fit_checkpoint(state_dict: dict[str, Tensor], model: MoCSE) -> dict[str, Tensor]:
+    """Fit saved weights to a model with another number of experts: drop experts, or repeat them in turn."""
+    saved = 1 + max((int(key.split(".")[1]) for key in state_dict if key.startswith("experts.")), default=-1)
+    if saved == 0 or saved == len(model.experts):
+        return state_dict
+    fitted = {key: value for key, value in state_dict.items() if not key.startswith("experts.")}
+    for index in range(len(model.experts)):
+        prefix = f"experts.{index % saved}."
+        for key, value in state_dict.items():
+            if key.startswith(prefix):
+                fitted[f"experts.{index}.{key.removeprefix(prefix)}"] = value
+    return fitted
+
+
+def _count_experts(kwargs: dict[str, Any]) -> int:
+    """Return the number of experts asked for; a model without classes has as many as its source or cfg has classes."""
+    source = kwargs.get("pretrained_model_args") or {}
+    default_classes = cifar_cfg("")["num_classes"]
+    if kwargs.get("num_experts"):
+        return kwargs["num_experts"]
+    return kwargs.get("num_classes", default_classes) or source.get("num_classes") or default_classes
+
+
+def _create_mocse(variant: str, pretrained: bool, *, backbone: str, **kwargs: Any) -> MoCSE:
+    require_backbone(backbone)
+    backbone_cfg = timm.get_pretrained_cfg(backbone) or PretrainedCfg()
+    saved_cfg = kwargs.pop("pretrained_cfg", None)
+    overlay = {} if isinstance(saved_cfg, dict) else {key: getattr(backbone_cfg, key) for key in BACKBONE_FACTS}
+    num_experts = _count_experts(kwargs)
+    if kwargs.get("num_classes") == 0:
+        kwargs["num_experts"] = num_experts
+    first_conv = expert_layer_names(backbone_cfg.first_conv, num_experts)
+    if kwargs.get("shared_stages"):
+        first_conv = f"trunk.{backbone_cfg.first_conv}"
+    overlay |= {"first_conv": first_conv, "classifier": expert_layer_names(backbone_cfg.classifier, num_experts)}
+    feature_cfg: dict[str, Any] = {"feature_cls": "getter"}
+    if kwargs.get("features_only"):
+        feature_cfg["out_indices"] = tuple(range(count_taps(backbone)))
+    return build_model_with_cfg(
+        MoCSE,
+        variant,
+        pretrained,
+        pretrained_cfg=saved_cfg,
+        pretrained_cfg_overlay=overlay | (kwargs.pop("pretrained_cfg_overlay", None) or {}),
+        pretrained_filter_fn=_fit_checkpoint,
+        feature_cfg=feature_cfg,
+        backbone=backbone,
+        **kwargs,
+    )
+
+
+@register_model
+def mocse(pretrained: bool = False, *, backbone: str = "cifar_preact18", **kwargs: Any) -> MoCSE:
+    """MoCSE around any timm model, named by ``backbone``; its own options go into ``backbone_args``."""
+    return _create_mocse("mocse", pretrained, backbone=backbone, **kwargs)
+
+
+@register_model
+def mocse_preact18(pretrained: bool = False, **kwargs: Any) -> MoCSE:
+    """Ten PreAct ResNet-18 of 16 channels: 0.63 of the MACs of one with 64."""
+    arguments = {"backbone": "cifar_preact18", "expert_width": 0.25}
+    return _create_mocse("mocse_preact18", pretrained, **(arguments | kwargs))
+
+
+@register_model
+def mocse_preact18_shared(pretrained: bool = False, **kwargs: Any) -> MoCSE:
+    """PreAct ResNet-18 whose first three stages are shared; ten last stages of 128 channels."""
+    arguments = {"backbone": "cifar_preact18", "expert_width": 0.25, "shared_stages": 3}
+    return _create_mocse("mocse_preact18_shared", pretrained, **(arguments | kwargs))
+
+
+@register_model
+def mocse_resnet18(pretrained: bool = False, **kwargs: Any) -> MoCSE:
+    """Ten ResNet-18 of 16 channels."""
+    arguments = {"backbone": "cifar_resnet18", "expert_width": 0.25}
+    return _create_mocse("mocse_resnet18", pretrained, **(arguments | kwargs))
+
+
+@register_model
+def mocse_wrn28_10(pretrained: bool = False, **kwargs: Any) -> MoCSE:
+    """Ten Wide ResNets 28 with a quarter of the channels of 28-10."""
+    arguments = {"backbone": "cifar_wrn28_10", "expert_width": 0.25}
+    return _create_mocse("mocse_wrn28_10", pretrained, **(arguments | kwargs))
