@@ -2,16 +2,47 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+DEMO   := output/demo
 
-.PHONY: help install demo test lint conformance benchmarks clean
+.PHONY: help install demo test lint types unit conformance benchmarks clean
 
-help:
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+help: ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
-install: $(VENV)/.installed ## create .venv and install the package with all extras
+install: $(VENV)/.installed ## create .venv and install the package with all its extras
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@
+
+demo: install ## train, validate, save and reload a small MoCSE on real handwritten digits
+	rm -rf $(DEMO)
+	$(BIN)/python train.py --config recipes/demo.yaml --output $(dir $(DEMO)) --experiment $(notdir $(DEMO))
+	$(BIN)/python validate.py $(DEMO) --results-file $(DEMO)/results.json
+	$(BIN)/python -c "import mocse_timm, timm; model = timm.create_model('local-dir:$(DEMO)', pretrained=True); \
+	  print('reloaded', type(model).__name__, 'with', len(model.experts), 'experts from $(DEMO)')"
+	@echo "model and config: $(DEMO)/model.safetensors, config.json; scores: results.json; curve: summary.csv"
+
+test: install lint types unit conformance ## every check
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: install
+	$(BIN)/pyright
+
+unit: install
+	$(BIN)/pytest
+
+conformance: install ## timm's own tests on our models; MODELS="name ..." narrows them
+	$(BIN)/python tests/conformance/run.py $(if $(MODELS),--models $(MODELS))
+
+benchmarks: install ## speed as ratios, and how many timm backbones can be wrapped
+	$(BIN)/python benchmarks/train_speed.py
+	$(BIN)/python benchmarks/backbone_coverage.py
+
+clean: ## remove the environment and everything generated
+	rm -rf $(VENV) .conformance output build dist *.egg-info .pytest_cache .ruff_cache

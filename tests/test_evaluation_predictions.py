@@ -1,5 +1,7 @@
 """One pass over the data: each expert once, flags put back, broken weights named."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,13 +16,13 @@ def batches(sizes: tuple[int, ...] = (3, 2)) -> list[tuple[Tensor, Tensor]]:
     return [(torch.rand(size, 3, 16, 16, generator=generator), torch.arange(size)) for size in sizes]
 
 
-def small_model() -> nn.Module:
+def small_model() -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4), nn.Dropout(0.5), nn.BatchNorm1d(4))
 
 
-def small_mixture(**options) -> MoCSE:
+def small_mixture(num_classes: int = 3, **options: Any) -> MoCSE:
     torch.manual_seed(0)
-    return MoCSE(backbone="cifar_preact18", expert_width=0.125, **{"num_classes": 3} | options)
+    return MoCSE(backbone="cifar_preact18", expert_width=0.125, num_classes=num_classes, **options)
 
 
 def test_logits_and_labels_stand_in_the_loader_s_order() -> None:
@@ -36,6 +38,7 @@ def test_logits_and_labels_stand_in_the_loader_s_order() -> None:
 def test_train_flags_and_statistics_are_as_before() -> None:
     model = small_model()
     frozen = model[3].eval()
+    assert isinstance(frozen, nn.BatchNorm1d) and frozen.running_mean is not None
     predict(model, batches(), device="cpu")
     assert model.training and model[2].training and not frozen.training
     assert torch.equal(frozen.running_mean, torch.zeros(4))
@@ -68,12 +71,18 @@ def test_experts_of_groups_give_one_number_a_class() -> None:
     assert predictions.expert_log_odds.isfinite().all()
 
 
-def test_16_bits_and_channels_last_change_little() -> None:
+def test_16_bits_and_channels_last_reach_the_model_and_change_little() -> None:
     model = small_mixture()
     plain = predict(model, batches(), device="cpu")
+    seen = []
+    model.experts[0].register_forward_hook(
+        lambda _, images, logits: seen.append(
+            (images[0].is_contiguous(memory_format=torch.channels_last), logits.dtype)
+        )
+    )
     fast = predict(model, batches(), device="cpu", amp_dtype=torch.bfloat16, channels_last=True)
+    assert seen == [(True, torch.bfloat16)] * len(batches())
     assert fast.logits.dtype == torch.float32
-    assert not torch.equal(fast.logits, plain.logits)
     torch.testing.assert_close(fast.logits, plain.logits, atol=0.1, rtol=0.1)
 
 
@@ -91,7 +100,9 @@ def test_gather_is_called_once_for_each_tensor_and_its_rows_are_kept() -> None:
 
 def test_broken_weights_are_named() -> None:
     model = small_model()
-    nn.init.constant_(model[1].weight, float("nan"))
+    linear = model[1]
+    assert isinstance(linear, nn.Linear)
+    nn.init.constant_(linear.weight, float("nan"))
     with pytest.raises(BadInput, match="NaN or infinite class scores on 5 of 5 images"):
         predict(model, batches(), device="cpu")
 

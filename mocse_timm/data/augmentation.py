@@ -1,18 +1,13 @@
 """How training images are changed: the settings, under timm's names, and the checks on them."""
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from timm.data.auto_augment import augment_and_mix_transform, auto_augment_transform, rand_augment_transform
 from timm.data.mixup import Mixup
 
-from mocse_timm.checks import BadInput, nearest
+from mocse_timm.checks import BadInput
+from mocse_timm.data.policies import build_policy
 
-__all__ = ["Augmentation", "build_mixup", "build_policy"]
-
-POLICIES = ("rand", "augmix", "original", "originalr", "v0", "v0r", "3a")
+__all__ = ["Augmentation", "build_mixup"]
 
 
 @dataclass(frozen=True)
@@ -53,32 +48,6 @@ class Augmentation:
     def mixes(self) -> bool:
         """Whether batches get mixed images and soft labels."""
         return not self.no_aug and (self.mixup > 0 or self.cutmix > 0)
-
-
-def build_policy(aa: str, *, image_size: int) -> Callable[..., Any]:
-    """Return timm's transform of PIL images (mode RGB) for the policy string ``aa``.
-
-    Raises:
-        BadInput: if timm does not know the policy or one of its sections.
-    """
-    kind, *sections = aa.split("-")
-    if kind not in POLICIES:
-        raise BadInput(
-            f"--aa {aa}: unknown policy {kind!r}{nearest(kind, POLICIES)}; timm has {', '.join(POLICIES)}, "
-            "each with sections such as -m9-mstd0.5"
-        )
-    for section in sections:
-        if not re.search(r"\d", section) and not (kind == "rand" and section.startswith("t")):  # timm would skip it
-            raise BadInput(f"--aa {aa}: section {section!r} has no number; write for example m9 or mstd0.5")
-    hparams: dict[str, Any] = {"translate_const": int(image_size * 0.45), "img_mean": (128, 128, 128)}
-    try:
-        if kind == "rand":
-            return rand_augment_transform(aa, hparams)
-        if kind == "augmix":
-            return augment_and_mix_transform(aa, hparams | {"translate_pct": 0.3})
-        return auto_augment_transform(aa, hparams)
-    except (AssertionError, KeyError, ValueError) as error:
-        raise BadInput(f"--aa {aa}: timm cannot read it ({error}); an example it can: rand-m9-mstd0.5-inc1") from None
 
 
 def build_mixup(augmentation: Augmentation, *, num_classes: int | None) -> Mixup | None:

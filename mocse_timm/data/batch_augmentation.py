@@ -53,7 +53,8 @@ def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
         return ((place >= start) & (place < start + size)).to(images.device)
 
     rows, columns = covered(height), covered(width)
-    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+    kept = ~(rows[:, :, None] & columns[:, None, :])[:, None]
+    return images * kept.to(images.dtype)
 
 
 def to_float(images: Tensor) -> Tensor:

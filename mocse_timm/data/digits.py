@@ -1,5 +1,7 @@
 """Handwritten digits that come with scikit-learn: a data set without a download."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -36,7 +38,7 @@ def load_digits(*, size: int, in_chans: int = 3) -> DataSplits:
     from sklearn.datasets import load_digits as load_originals  # slow to import and needed for this set only
 
     pillow_mode(in_chans)
-    originals = load_originals()
+    originals: Any = load_originals()
     values = torch.from_numpy(originals["images"]).float()[:, None] * (255 / 16)
     images = functional.resize(values, [size, size], antialias=True).round().to(torch.uint8)
     images = images.expand(-1, in_chans, -1, -1).contiguous()

@@ -28,7 +28,8 @@ class LabelledFiles:
 
     def first_of_each_class(self) -> list[Path]:
         """Return one path per class: the first."""
-        return [path for path, label, before in zip(self.paths, self.labels, [-1, *self.labels]) if label != before]
+        before = [-1, *self.labels[:-1]]
+        return [self.paths[i] for i, label in enumerate(self.labels) if label != before[i]]
 
 
 @dataclass(frozen=True)

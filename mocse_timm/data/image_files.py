@@ -1,7 +1,6 @@
 """Opening image files: one at a time, or a whole list into one tensor."""
 
 import os
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from mocse_timm.checks import BadInput
 from mocse_timm.data.folder_layout import LabelledFiles
@@ -16,6 +16,9 @@ from mocse_timm.data.folder_layout import LabelledFiles
 __all__ = ["ImageFiles", "decode_files", "open_image", "stored_size"]
 
 DEEP_MODES = ("I", "F")  # Pillow clips 16- and 32-bit values at 255 instead of scaling them
+# What Pillow raises for files it cannot or will not open; the last is its guard against gigapixel images.
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+CHUNK = 256  # images a thread decodes before it takes new ones; handing them out singly costs 30 us each
 
 
 def stored_size(path: Path) -> tuple[int, int]:
@@ -27,7 +30,7 @@ def stored_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             return image.height, image.width
-    except (OSError, SyntaxError, ValueError) as error:
+    except UNREADABLE as error:
         raise BadInput(f"image file {path} cannot be read ({error}): replace or remove it") from None
 
 
@@ -41,8 +44,9 @@ def open_image(path: Path, mode: str) -> Image.Image:
         with Image.open(path) as image:
             if image.mode.startswith(DEEP_MODES):
                 raise OSError(f"{image.mode} pixels, more than 8 bits per channel")
-            return image.convert(mode)
-    except (SyntaxError, ValueError) as error:  # how Pillow reports some damaged PNG and TIFF files
+            image.load()
+            return image if image.mode == mode else image.convert(mode)
+    except UNREADABLE as error:
         raise OSError(str(error)) from None
 
 
@@ -88,7 +92,7 @@ def decode_files(
         stored: (height, width) every image must have, unless ``resize``.
         size: side of the result; images of another size are resized (bilinear, antialiased) if ``resize``.
         resize: whether images may differ in size from ``stored``.
-        num_threads: that decode at the same time; 0 for one per CPU core. Pillow decodes outside Python's lock.
+        num_threads: that decode at the same time; 0 for one per CPU core. They overlap waiting for the disk.
         progress: show a bar.
 
     Returns:
@@ -112,13 +116,16 @@ def decode_files(
         result[index] = np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
         return None
 
-    with ThreadPoolExecutor(num_threads or os.cpu_count() or 1) as pool:
-        outcomes: Iterable[str | None] = pool.map(decode, range(len(paths)))
-        if progress:
-            from tqdm import tqdm
+    def decode_chunk(start: int) -> list[tuple[Path, str]]:
+        outcomes = [(paths[index], decode(index)) for index in range(start, min(start + CHUNK, len(paths)))]
+        return [(path, reason) for path, reason in outcomes if reason is not None]
 
-            outcomes = tqdm(outcomes, total=len(paths), desc="decoding images", unit="image")
-        refused = [(path, reason) for path, reason in zip(paths, outcomes) if reason is not None]
+    refused: list[tuple[Path, str]] = []
+    with ThreadPoolExecutor(num_threads or os.cpu_count() or 1) as pool:
+        with tqdm(total=len(paths), desc="decoding images", unit="image", disable=None if progress else True) as bar:
+            for number, of_chunk in enumerate(pool.map(decode_chunk, range(0, len(paths), CHUNK))):
+                refused += of_chunk
+                bar.update(min(CHUNK, len(paths) - number * CHUNK))
     if refused:
         path, reason = refused[0]
         raise BadInput(

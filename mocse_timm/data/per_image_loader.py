@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from mocse_timm.checks import BadInput
 from mocse_timm.data.batch_augmentation import cutout, to_float
@@ -48,15 +48,24 @@ class _Transformed(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | BadInput:
         epoch, index = key
-        image, label = self.dataset[index][:2]
+        try:
+            image, label = self.dataset[index][:2]
+        except BadInput as refusal:
+            return refusal
         if self.in_chans == 1:
             image = image.convert("L")
         # Policies are written for RGB; of a gray image all three channels stay equal, so the first is the result.
         with drawing_from(self.seed, epoch, index):
             pixels = self.transform(image.convert("RGB"))
         return pixels[: self.in_chans], int(label)
+
+
+def _collate(items: list[Any]) -> Any:
+    """Stack a batch, or pass on the refusal in it; raised in a worker it would arrive inside a traceback."""
+    refusals = [item for item in items if isinstance(item, BadInput)]
+    return refusals[0] if refusals else default_collate(items)
 
 
 class _EpochBatches:
@@ -138,6 +147,7 @@ class PerImageLoader:
         self.loader: DataLoader[Any] = DataLoader(
             _Transformed(dataset, transform, in_chans, seed),
             batch_sampler=self.sampler,  # type: ignore[arg-type]
+            collate_fn=_collate,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             pin_memory=self.device.type == "cuda",
@@ -152,13 +162,15 @@ class PerImageLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         generator = make_generator("augmentation", self.seed, self.sampler.epoch, self.process_index)
-        try:
-            for images, labels in self.loader:
-                images = to_float(images.to(self.device, non_blocking=True))
-                labels = labels.to(self.device, non_blocking=True)
-                images = cutout(images, self.cutout, generator)
-                if self.mixup is not None:
-                    images, labels = self.mixup(images, labels)
-                yield images, labels
-        except BadInput as error:  # from a worker it arrives wrapped in the worker's traceback
-            raise BadInput(str(error).rpartition("BadInput: ")[2].strip()) from None
+        for batch in self.loader:
+            if isinstance(batch, BadInput):
+                # A new one: this frame would hold the exception that holds this frame, and freeing such a ring
+                # makes torch wait 5 seconds for its workers.
+                raise BadInput(str(batch))
+            images, labels = batch
+            images = to_float(images.to(self.device, non_blocking=True))
+            labels = labels.to(self.device, non_blocking=True)
+            images = cutout(images, self.cutout, generator)
+            if self.mixup is not None:
+                images, labels = self.mixup(images, labels)
+            yield images, labels

@@ -5,6 +5,7 @@ transforms do get, only colours the corners that a rotation leaves empty.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from PIL import Image
 from timm.data.random_erasing import RandomErasing
@@ -12,7 +13,8 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision import transforms
 
-from mocse_timm.data.augmentation import Augmentation, build_policy
+from mocse_timm.data.augmentation import Augmentation
+from mocse_timm.data.policies import Policy, build_policy, repair_posterize
 
 __all__ = ["file_transform", "small_image_transform"]
 
@@ -54,7 +56,7 @@ def file_transform(
         training: which of the two.
         crop_pct: in (0, 1]; None for 0.875 above 64 pixels (timm's usual) and for 1 up to 64.
     """
-    transform = create_transform(
+    transform: Any = create_transform(
         size,
         is_training=training,
         no_aug=augmentation.no_aug,
@@ -65,5 +67,8 @@ def file_transform(
         crop_pct=crop_pct or (0.875 if size > 64 else 1.0),
         normalize=False,
     )
+    for step in transform.transforms:
+        if isinstance(step, Policy):
+            repair_posterize(step)
     erases = training and not augmentation.no_aug
     return transforms.Compose([transform, *(_erasing(augmentation) if erases else [])])

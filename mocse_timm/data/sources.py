@@ -66,13 +66,15 @@ def load_data(
             image_size=image_size,
             in_chans=in_chans,
         )
-    if name.startswith("folder:") or name in ("", "folder", "image_folder"):
-        path = name.removeprefix("folder:") if name.startswith("folder:") else folder
-        if path == "":
-            raise BadInput("--dataset folder: names no folder: give folder:PATH")
+    if name in ("", "folder", "image_folder"):
+        name = f"folder:{folder}"
+    if name.startswith("folder:"):
+        path = name.removeprefix("folder:")
+        if not path:
+            raise BadInput("--dataset folder: names no folder; write folder:PATH")
         return load_image_folder(
             Path(path).expanduser(),
-            name=name or f"folder:{folder}",
+            name=name,
             model_size=model_size,
             image_size=image_size,
             in_chans=in_chans,

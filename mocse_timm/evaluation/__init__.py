@@ -8,7 +8,6 @@ from mocse_timm.evaluation.metrics import MultiLabelScores as MultiLabelScores
 from mocse_timm.evaluation.metrics import Scores as Scores
 from mocse_timm.evaluation.metrics import score as score
 from mocse_timm.evaluation.metrics import score_multi_label as score_multi_label
-from mocse_timm.evaluation.normalized import normalized as normalized
 from mocse_timm.evaluation.predictions import Predictions as Predictions
 from mocse_timm.evaluation.predictions import predict as predict
 from mocse_timm.evaluation.report import RunFacts as RunFacts

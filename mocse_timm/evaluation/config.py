@@ -14,7 +14,7 @@ __all__ = ["ValidateConfig"]
 class ValidateConfig:
     """What to score, on what, and how. Names are those of timm's validate.py."""
 
-    model: tyro.conf.Positional[str]
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """A run's folder, hf-hub:USER/NAME, or a model's name together with --checkpoint or --pretrained."""
     dataset: str | None = None
     """Data set; by default the one the run was trained on."""
@@ -24,6 +24,10 @@ class ValidateConfig:
     """Download the data set if it is missing."""
     split: Literal["validation", "train"] = "validation"
     """Which part of the data set to score."""
+    train_split: str | None = None
+    """Name of the training part, for timm's data sets; by default the run's."""
+    val_split: str | None = None
+    """Name of the validation part, likewise."""
     checkpoint: str | None = None
     """A .safetensors file with the weights."""
     pretrained: bool = False

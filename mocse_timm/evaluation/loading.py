@@ -16,20 +16,28 @@ from torch import nn
 import mocse_timm.models  # noqa: F401 (registers our models with timm)
 from mocse_timm.checks import BadInput, nearest
 from mocse_timm.evaluation.weights import WEIGHTS, load_weights, misfit, weights_in_folder
+from mocse_timm.models.mocse import MoCSE
 
 __all__ = ["load_model", "run_folder"]
 
+HUB_PREFIXES = ("hf-hub:", "hf_hub:")
 NO_OPTIONS: Mapping[str, Any] = {}
 
 
 def run_folder(name: str) -> Path | None:
-    """Return the folder that ``name`` means (``local-dir:PATH`` or a plain path), or None for other kinds of name."""
+    """Return the folder that ``name`` means, or None if it means a Hub repository or a registered model.
+
+    A folder is ``local-dir:PATH`` or a path. A folder here that holds a config.json wins over a registered model
+    of the same name.
+    """
     if name.startswith("local-dir:"):
         return Path(name.removeprefix("local-dir:"))
-    if name.startswith(("hf-hub:", "hf_hub:")) or timm.is_model(name):
+    if name.startswith(HUB_PREFIXES):
         return None
-    looks_like_path = any(mark in name for mark in "/\\") or name in (".", "..")
-    return Path(name) if looks_like_path or Path(name).is_dir() else None
+    if (Path(name) / "config.json").is_file():
+        return Path(name)
+    looks_like_path = any(mark in name for mark in "/\\") or name in (".", "..") or Path(name).is_dir()
+    return Path(name) if looks_like_path and not timm.is_model(name) else None
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -82,12 +90,17 @@ def _from_folder(folder: Path, options: dict[str, Any], checkpoint: Path | None)
     _check_class_count(folder, config, options.get("num_classes"))
     file = weights_in_folder(folder)
     try:
-        return timm.create_model(f"local-dir:{folder}", pretrained=True, **options)
+        model = timm.create_model(f"local-dir:{folder}", pretrained=True, **options)
+        # MoCSE's loader drops or repeats experts until they are as many as asked for: good for fine-tuning only
+        difference = misfit(model, file) if isinstance(model, MoCSE) else None
     except (TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:
-        difference = misfit(_create(f"local-dir:{folder}", **options), file) or " ".join(str(error).split())
+        model = _create(f"local-dir:{folder}", **options)
+        difference = misfit(model, file) or " ".join(str(error).split())
+    if difference:
         raise BadInput(
-            f"{file} does not fit the model that {folder}/config.json describes: {difference}; save the model again"
-        ) from error
+            f"{file} does not fit the model that config.json beside it describes: {difference}; save the model again"
+        )
+    return model
 
 
 def _from_hub(repository: str, options: dict[str, Any], checkpoint: Path | None) -> nn.Module:
@@ -162,8 +175,8 @@ def load_model(
     if num_classes is not None:
         options["num_classes"] = num_classes
     file = None if checkpoint is None else Path(checkpoint)
-    if name.startswith(("hf-hub:", "hf_hub:")):
-        return _from_hub(name[len("hf-hub:") :], options, file)
+    if name.startswith(HUB_PREFIXES):
+        return _from_hub(name.partition(":")[2], options, file)
     folder = run_folder(name)
     if folder is not None:
         return _from_folder(folder, options, file)

@@ -16,7 +16,11 @@ from mocse_timm.models.aggregation import class_log_odds
 from mocse_timm.models.mocse import MoCSE
 from mocse_timm.modes import evaluating
 
-__all__ = ["Predictions", "predict"]
+__all__ = ["NotFinite", "Predictions", "predict"]
+
+
+class NotFinite(BadInput):
+    """The model's class scores are not all finite."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ def predict(
             processes, in the same order for every tensor.
 
     Raises:
-        BadInput: if the loader is empty, or a class score is not finite.
+        BadInput: if the loader is empty.
+        NotFinite: if a class score is not finite.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     autocast_device = torch.device(device)
@@ -103,7 +108,7 @@ def predict(
 def _check_finite(logits: Tensor) -> None:
     broken = int((~logits.isfinite()).any(dim=1).sum())
     if broken:
-        raise BadInput(
+        raise NotFinite(
             f"the model gives NaN or infinite class scores on {broken} of {len(logits)} images: the weights are "
             "broken or overflow in 16 bits; try another checkpoint, or leave out --amp"
         )

@@ -13,15 +13,15 @@ from accelerate import Accelerator
 from torch import nn
 
 from mocse_timm.checks import BadInput, command
-from mocse_timm.data import DataSplits, build_loader, load_data
+from mocse_timm.data import DataSplits, FileImages, MemoryImages, build_loader, load_data
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.evaluation.loading import load_model, run_folder
 from mocse_timm.evaluation.metrics import Scores, score
-from mocse_timm.evaluation.normalized import image_channels, normalized
 from mocse_timm.evaluation.predictions import Predictions, predict
 from mocse_timm.evaluation.report import RunFacts, check_results_path, render, result_row, write_results
 from mocse_timm.flags import parse_flags
 from mocse_timm.models.mocse import MoCSE
+from mocse_timm.models.normalized import image_channels, normalized
 
 __all__ = ["main", "validate"]
 
@@ -69,31 +69,57 @@ def _complete(config: ValidateConfig) -> ValidateConfig:
     if config.dataset is None:
         if not settings.get("dataset"):
             raise BadInput(f"--dataset is missing, and {config.model!r} does not say what it was trained on; add it")
-        data_dir = config.data_dir or settings.get("data_dir")
-        config = dataclasses.replace(config, dataset=str(settings["dataset"]), data_dir=data_dir)
-    if config.img_size is None:
-        config = dataclasses.replace(config, img_size=settings.get("img_size"))
-    return config
+        kept = ("dataset", "data_dir", "train_split", "val_split", "img_size")
+    else:
+        kept = ("img_size",)
+    missing = {name: settings.get(name) for name in kept if getattr(config, name) is None}
+    return dataclasses.replace(config, **missing)
+
+
+def _model_size(model: nn.Module) -> int:
+    return int(timm.data.resolve_data_config(model=model)["input_size"][-1])
+
+
+def _check_image_size(config: ValidateConfig, model: nn.Module) -> None:
+    fixed = (getattr(model, "pretrained_cfg", None) or {}).get("fixed_input_size", False)
+    size, own = config.img_size or _model_size(model), _model_size(model)
+    if fixed and size != own and config.model_kwargs.get("img_size") != size:
+        raise BadInput(
+            f"--img-size {size}, but {config.model!r} takes {own}x{own} images only; leave the flag out, or add "
+            f"--model-kwargs img_size={size}"
+        )
 
 
 def _load_data(config: ValidateConfig, model: nn.Module) -> DataSplits:
     assert config.dataset is not None, "_complete fills it"
-    data = load_data(
+    return load_data(
         config.dataset,
         data_dir=config.data_dir,
         download=config.dataset_download,
-        model_size=timm.data.resolve_data_config(model=model)["input_size"][-1],
+        model_size=_model_size(model),
         image_size=config.img_size,
         in_chans=image_channels(model),
+        num_workers=config.workers,
         progress=True,
+        train_split=config.train_split or "train",
+        val_split=config.val_split or "validation",
     )
+
+
+def _check_classes(model: nn.Module, data: DataSplits) -> None:
     num_classes = int(getattr(model, "num_classes", 0))
-    if len(data.class_names) != num_classes:
+    if data.num_classes != num_classes:
         raise BadInput(
-            f"data set {config.dataset!r} has {len(data.class_names)} classes, the model {num_classes}; "
+            f"data set {data.name!r} has {data.num_classes} classes, the model {num_classes}; "
             "choose the data set the model was trained on"
         )
-    return data
+    saved = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
+    names = list(saved.values() if isinstance(saved, dict) else saved or ())
+    if sorted(names) == sorted(data.class_names) and names != list(data.class_names):
+        raise BadInput(
+            f"data set {data.name!r} has the model's classes in another order ({data.class_names[0]!r} first, the "
+            f"model has {names[0]!r}); number its classes as in training"
+        )
 
 
 def _compile(model: nn.Module) -> None:
@@ -102,18 +128,21 @@ def _compile(model: nn.Module) -> None:
         part.compile()
 
 
+def _chosen_split(config: ValidateConfig, data: DataSplits) -> MemoryImages | FileImages:
+    return data.train if config.split == "train" else data.validation
+
+
 def _predict(config: ValidateConfig, model: nn.Module, data: DataSplits, device: torch.device) -> Predictions:
     loader = build_loader(
-        data.train if config.split == "train" else data.validation,
+        _chosen_split(config, data),
         training=False,
         batch_size=config.batch_size,
-        image_size=config.img_size or timm.data.resolve_data_config(model=model)["input_size"][-1],
+        image_size=config.img_size or _model_size(model),
         in_chans=image_channels(model),
         seed=config.seed,
         num_workers=config.workers,
         device=device,
-        process_index=0,
-        num_processes=1,
+        crop_pct=timm.data.resolve_data_config(model=model)["crop_pct"],
     )
     model.to(device)
     if config.channels_last:
@@ -122,7 +151,7 @@ def _predict(config: ValidateConfig, model: nn.Module, data: DataSplits, device:
         _compile(model)
     try:
         return predict(
-            normalized(model).to(device),
+            normalized(model),
             loader,
             device=device,
             amp_dtype=getattr(torch, config.amp_dtype) if config.amp else None,
@@ -134,15 +163,15 @@ def _predict(config: ValidateConfig, model: nn.Module, data: DataSplits, device:
 
 
 def _facts(config: ValidateConfig, model: nn.Module, data: DataSplits, images_per_second: float) -> RunFacts:
-    transform = timm.data.resolve_data_config(model=model)
+    cropped = isinstance(_chosen_split(config, data), FileImages)  # images in memory are used whole
     return RunFacts(
         model=config.model,
         dataset=data.name,
         split=config.split,
         param_count=round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 2),
-        img_size=config.img_size or transform["input_size"][-1],
-        crop_pct=transform["crop_pct"],
-        interpolation=transform["interpolation"],
+        img_size=config.img_size or _model_size(model),
+        crop_pct=timm.data.resolve_data_config(model=model)["crop_pct"] if cropped else 1.0,
+        interpolation="bilinear",  # that of every loader of ours
         images_per_second=images_per_second,
     )
 
@@ -154,7 +183,6 @@ def validate(config: ValidateConfig) -> Scores:
         BadInput: for anything wrong with the flags, the model, its weights or the data.
     """
     _check_numbers(config)
-    config = _complete(config)
     device = _choose_device(config.device)
     torch.manual_seed(config.seed)
     model = load_model(
@@ -164,7 +192,10 @@ def validate(config: ValidateConfig) -> Scores:
         model_kwargs=config.model_kwargs,
         num_classes=config.num_classes,
     )
+    config = _complete(config)
+    _check_image_size(config, model)
     data = _load_data(config, model)
+    _check_classes(model, data)
     start = time.perf_counter()
     predictions = _predict(config, model, data, device)
     seconds = time.perf_counter() - start

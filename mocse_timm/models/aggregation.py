@@ -73,6 +73,9 @@ def aggregate(expert_logits: Tensor, group_sizes: list[int], method: str) -> Ten
         method: 'log_odds'; 'log_confidence', so that the belief is the experts' confidences divided by their
             sum; or 'confidence', the paper's literal reading, whose scores lie in [0, 1].
 
+    Raises:
+        ValueError: if ``method`` is none of these.
+
     Source:
         MoCSE, arXiv:2311.10177, section 3.
     """
@@ -80,4 +83,6 @@ def aggregate(expert_logits: Tensor, group_sizes: list[int], method: str) -> Ten
         return class_log_odds(expert_logits, group_sizes)
     if method == "log_confidence":
         return _own_classes(expert_logits.log_softmax(dim=2)[:, :, 1:], group_sizes)
-    return _own_classes(expert_logits.softmax(dim=2)[:, :, 1:], group_sizes)
+    if method == "confidence":
+        return _own_classes(expert_logits.softmax(dim=2)[:, :, 1:], group_sizes)
+    raise ValueError(f"aggregation must be one of log_odds, log_confidence, confidence, got '{method}'")

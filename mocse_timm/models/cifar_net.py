@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from timm.layers import make_divisible
+from timm.layers import get_device_dtype, make_divisible
 from timm.layers.classifier import ClassifierHead
 from timm.models import checkpoint, checkpoint_seq
 from timm.models._features import feature_take_indices
@@ -166,8 +166,9 @@ class CifarNet(nn.Module):
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the classifier by a new one of ``num_classes`` (0 for none); None keeps the pooling."""
+        placement: dict[str, Any] = get_device_dtype(self)  # a head without classifier knows neither
         self.num_classes = num_classes
-        self.head.reset(num_classes, global_pool)
+        self.head.reset(num_classes, global_pool, **placement)
         if global_pool is not None:
             self.global_pool = global_pool
         self.head_hidden_size = self.head.num_features
@@ -217,8 +218,9 @@ class CifarNet(nn.Module):
         take_indices, last_taken = feature_take_indices(len(self.stages), indices)
         if last_taken < len(self.stages) - 1:
             prune_norm = True  # the norm has the last stage's width
+            placement: dict[str, Any] = get_device_dtype(self)
             self.num_features = self.feature_info[last_taken]["num_chs"]
-            self.head.reset(self.num_classes, in_features=self.num_features)
+            self.head.reset(self.num_classes, in_features=self.num_features, **placement)
             self.head_hidden_size = self.head.num_features
         self.stages = self.stages[: last_taken + 1]
         if prune_norm:

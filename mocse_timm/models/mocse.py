@@ -16,7 +16,14 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from mocse_timm.models.aggregation import AGGREGATIONS, aggregate, split_classes, stack_expert_logits
-from mocse_timm.models.mocse_experts import build_experts, mixed_feature_info, pooling_name, prefix_groups
+from mocse_timm.models.mocse_experts import (
+    build_experts,
+    mixed_feature_info,
+    parts_as_groups,
+    pooling_name,
+    prefix_groups,
+)
+from mocse_timm.models.tied_weights import save_tied_weights_once
 
 __all__ = ["MoCSE"]
 
@@ -38,7 +45,7 @@ class MoCSE(nn.Module):
         in_chans: image channels.
         global_pool: timm's pooling name; None for the backbone's own.
         img_size: input size, for backbones that need to know it.
-        drop_rate: dropout before each expert's classifier, in [0, 1).
+        drop_rate: dropout before each expert's classifier, in [0, 1); None for the backbone's own.
 
     Attributes:
         group_sizes: classes of each expert, E numbers.
@@ -67,13 +74,15 @@ class MoCSE(nn.Module):
         in_chans: int = 3,
         global_pool: str | None = None,
         img_size: int | tuple[int, int] | None = None,
-        drop_rate: float = 0.0,
+        drop_rate: float | None = None,
         device=None,
         dtype=None,
     ):
         super().__init__()
         if aggregation not in AGGREGATIONS:
             raise ValueError(f"aggregation must be one of {', '.join(AGGREGATIONS)}, got {aggregation!r}")
+        if num_classes < 0:
+            raise ValueError(f"num_classes must be at least 0, got {num_classes}")
         if num_classes == 0 and num_experts is None:
             raise ValueError("num_classes is 0: say how many experts there are with num_experts")
         self.backbone = backbone
@@ -96,21 +105,26 @@ class MoCSE(nn.Module):
                 "in_chans": in_chans,
                 "global_pool": global_pool,
                 "img_size": img_size,
-                "drop_rate": drop_rate or None,
+                "drop_rate": drop_rate,
                 "device": device,
                 "dtype": dtype,
             },
         )
         expert: Any = self.experts[0]
         self.output_fmt = str(getattr(expert, "output_fmt", "NCHW"))
-        self._feature_dim = get_channel_dim(self.output_fmt)
+        self._map_channels = get_channel_dim(self.output_fmt)
         if hasattr(expert, "feature_info"):
             self.feature_info = mixed_feature_info(expert.feature_info, shared_stages, num_experts)
         self._sync_sizes()
+        save_tied_weights_once(self)
 
     @property
     def _model_args(self) -> dict[str, Any]:
-        return self.__dict__.get("_recorded_args", {})
+        arguments = dict(self.__dict__.get("_recorded_args", {}))
+        arguments.pop("num_experts", None)  # reset_classifier may have changed it
+        if not self.one_expert_per_class or self.num_classes == 0:
+            arguments["num_experts"] = len(self.experts)
+        return arguments
 
     @_model_args.setter
     def _model_args(self, arguments: dict[str, Any]) -> None:
@@ -129,7 +143,10 @@ class MoCSE(nn.Module):
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Return timm's pattern that sorts parameters into layers: the same layer of all experts together."""
-        return prefix_groups(self._every_expert()[0].group_matcher(coarse=coarse))
+        expert = self._every_expert()[0]
+        if not hasattr(expert, "group_matcher"):
+            return prefix_groups(parts_as_groups(expert))
+        return prefix_groups(expert.group_matcher(coarse=coarse))
 
     def no_weight_decay(self) -> set[str]:
         """Return the parameters the backbone wants without weight decay, in every expert."""
@@ -139,9 +156,9 @@ class MoCSE(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass, in the trunk and in every expert."""
-        self.trunk.grad_checkpointing = enable
         for expert in self._every_expert():
-            expert.set_grad_checkpointing(enable)
+            expert.set_grad_checkpointing(enable)  # refused by backbones that cannot
+        self.trunk.grad_checkpointing = enable
 
     def get_classifier(self) -> tuple[nn.Module, ...]:
         """Return the experts' classifiers, in the order of their classes."""
@@ -150,17 +167,18 @@ class MoCSE(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Give every expert a new classifier; None keeps the pooling.
 
-        With one expert a class, experts are dropped, or copied in turn, until there is one for each class.
-        With groups the number of experts stays. 0 classes: features only, the experts stay.
-
-        Raises:
-            ValueError: if the experts of groups outnumber the classes.
+        With one expert a class, experts are dropped, or copied in turn, until there is one for each class. The
+        experts of groups, and those of a model built without classes, stay as far as there is a class for each.
+        0 classes: features only, all experts stay.
         """
-        wanted = num_classes if self.one_expert_per_class and num_classes else len(self.experts)
-        self.group_sizes = split_classes(num_classes or wanted, wanted)
         have = len(self.experts)
+        wanted = have
+        if num_classes > 0:
+            wanted = num_classes if self.one_expert_per_class else min(have, num_classes)
+        self.group_sizes = split_classes(num_classes or wanted, wanted)
         experts = [self.experts[i] if i < have else copy.deepcopy(self.experts[i % have]) for i in range(wanted)]
-        self.experts = nn.ModuleList(experts).train(self.training)
+        self.experts = nn.ModuleList(experts)
+        self.experts.training = self.training  # not train(), which would thaw batch norms frozen on purpose
         self.num_classes = num_classes
         pool = () if global_pool is None else (global_pool,)
         for expert, size in zip(self._every_expert(), self.group_sizes, strict=True):
@@ -195,7 +213,7 @@ class MoCSE(nn.Module):
         feature_dim = 1 if output_fmt == "NCHW" else -1
         joined = iter([torch.cat(features, dim=feature_dim) for features in zip(*columns, strict=True)])
         intermediates = [shared[tap + 1] if tap < self.shared_stages else next(joined) for tap in taps]
-        return intermediates if intermediates_only else (torch.cat(finals, dim=self._feature_dim), intermediates)
+        return intermediates if intermediates_only else (self._side_by_side(finals), intermediates)
 
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
@@ -219,15 +237,23 @@ class MoCSE(nn.Module):
         x = self.trunk(x)
         if len(self.experts) == 0:
             return x
-        return torch.cat([expert.forward_features(x) for expert in self._every_expert()], dim=self._feature_dim)
+        return self._side_by_side([expert.forward_features(x) for expert in self._every_expert()])
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Map the features of :meth:`forward_features` to scores (B, C), or to pooled features (B, D)."""
-        chunks = x.chunk(len(self.experts), dim=self._feature_dim)
+        if len(self.experts) == 0:
+            return x
+        chunks = x.chunk(len(self.experts), dim=self._feature_dim(x))
         outputs: list[Tensor] = []
         for expert, chunk in zip(self._every_expert(), chunks, strict=True):
             outputs.append(expert.forward_head(chunk, pre_logits=pre_logits))
         return torch.cat(outputs, dim=1) if pre_logits else self._join(outputs)
+
+    def _feature_dim(self, x: Tensor) -> int:
+        return self._map_channels if x.ndim == 4 else x.ndim - 1  # tokens (B, N, D) and pooled (B, D) end in D
+
+    def _side_by_side(self, outputs: list[Tensor]) -> Tensor:
+        return torch.cat(outputs, dim=self._feature_dim(outputs[0]))
 
     def aggregate(self, expert_logits: Tensor) -> Tensor:
         """Turn expert logits (B, E, G + 1) into class scores (B, C) by this model's aggregation."""
@@ -235,7 +261,7 @@ class MoCSE(nn.Module):
 
     def _join(self, outputs: list[Tensor]) -> Tensor:
         if self.num_classes == 0:
-            return torch.cat(outputs, dim=1 if outputs[0].ndim == 2 else self._feature_dim)
+            return self._side_by_side(outputs)
         return self.aggregate(stack_expert_logits(outputs, self.group_sizes))
 
     def forward_experts(self, x: Tensor) -> Tensor:

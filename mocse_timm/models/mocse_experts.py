@@ -1,6 +1,7 @@
 """Building the experts of a MoCSE model, and the names and shapes that follow from having several of them."""
 
 import copy
+import re
 from typing import Any
 
 import timm
@@ -9,6 +10,7 @@ from timm.models import FeatureInfo, is_model, is_model_in_modules
 from torch import nn
 
 from mocse_timm.checks import nearest
+from mocse_timm.models.backbone_weights import load_body_into_experts
 from mocse_timm.models.cifar_net import CifarNet, Trunk
 from mocse_timm.models.normalize import Normalize
 
@@ -17,6 +19,7 @@ __all__ = [
     "count_taps",
     "expert_layer_names",
     "mixed_feature_info",
+    "parts_as_groups",
     "pooling_name",
     "prefix_groups",
     "require_backbone",
@@ -57,12 +60,20 @@ def _width_arguments(
     stages = count_taps(backbone)
     if not 0 < shared_stages < stages:
         raise ValueError(f"shared_stages must be between 0 and {stages - 1} for {backbone}, got {shared_stages}")
-    shared, own = width or 1.0, expert_width or 1.0
+    shared, own = 1.0 if width is None else width, 1.0 if expert_width is None else expert_width
     return {"width": [shared] * shared_stages + [own] * (stages - shared_stages)}
 
 
-def _create(backbone: str, outputs: int, arguments: dict[str, Any]) -> nn.Module:
-    return timm.create_model(backbone, num_classes=outputs, **arguments)
+def _merge(arguments: dict[str, Any], backbone_args: dict[str, Any], widths: dict[str, Any]) -> dict[str, Any]:
+    """Return all of the backbone's arguments.
+
+    Raises:
+        ValueError: if ``backbone_args`` says again what the mixture's own arguments say.
+    """
+    for name in backbone_args:
+        if name in arguments or name in widths or name in ("num_classes", "pretrained"):
+            raise ValueError(f"backbone_args may not hold {name!r}: it follows from the model's own arguments")
+    return {key: value for key, value in arguments.items() if value is not None} | backbone_args | widths
 
 
 def build_experts(
@@ -82,17 +93,16 @@ def build_experts(
     want it: by the backbone's own module for this package's networks, else by timm's cfg.
 
     Raises:
-        ValueError: if the backbone is unknown or cannot take the widths, stages or weights asked for.
+        ValueError: if the backbone is unknown or cannot take the arguments, widths, stages or weights asked for.
     """
     require_backbone(backbone)
-    given = {key: value for key, value in arguments.items() if value is not None} | backbone_args
-    given |= _width_arguments(backbone, expert_width, width, shared_stages)
-    experts = nn.ModuleList(_create(backbone, count, given) for count in outputs)
-    if pretrained:
-        source = backbone if pretrained is True else pretrained
-        weights = timm.create_model(source, pretrained=True, num_classes=0, **given).state_dict()
-        for expert in experts:
-            _load_body(expert, weights, source)
+    given = _merge(arguments, backbone_args, _width_arguments(backbone, expert_width, width, shared_stages))
+    experts = nn.ModuleList(timm.create_model(backbone, num_classes=count, **given) for count in outputs)
+    if pretrained is True:
+        load_body_into_experts(experts, backbone, outputs[0], given)
+    elif pretrained:  # a saved network brings its own arguments; only what the mixture says of images is kept
+        images = {name: arguments[name] for name in ("in_chans", "img_size", "global_pool")}
+        load_body_into_experts(experts, pretrained, outputs[0], images)
     own = [expert for expert in experts if isinstance(expert, CifarNet)]
     if own:  # all of one kind; the trunks of the others go unused
         return [expert.detach_trunk(shared_stages) for expert in own][0], experts
@@ -100,17 +110,6 @@ def build_experts(
     mean, std = (cfg.mean, cfg.std) if cfg else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
     placement = {"device": arguments["device"], "dtype": arguments["dtype"]}
     return Trunk(Normalize(mean, std, arguments["in_chans"], **placement), nn.Identity(), []), experts
-
-
-def _load_body(expert: nn.Module, weights: dict[str, Any], source: str) -> None:
-    """Copy everything but the classifier; the experts' classifiers stay their own."""
-    own = expert.state_dict()
-    wrong = [key for key, value in weights.items() if key not in own or own[key].shape != value.shape]
-    if wrong:
-        raise ValueError(
-            f"backbone_pretrained: the weights of {source!r} do not fit the experts, first at {wrong[0]!r}"
-        )
-    expert.load_state_dict({**own, **weights})
 
 
 def expert_layer_names(names: str | list[str] | tuple[str, ...] | None, num_experts: int) -> tuple[str, ...]:
@@ -123,8 +122,9 @@ def expert_layer_names(names: str | list[str] | tuple[str, ...] | None, num_expe
 
 def pooling_name(expert: nn.Module) -> str | None:
     """Return the expert's pooling as timm names it, or None where it has no such option."""
-    for owner in (getattr(expert, "head", None), expert):
-        pool = getattr(owner, "global_pool", None)
+    head = getattr(expert, "head", None)
+    for owner, attribute in ((head, "global_pool"), (head, "pool_type"), (expert, "global_pool")):
+        pool = getattr(owner, attribute, None)
         pool = getattr(pool, "pool_type", pool)
         if isinstance(pool, str):
             return pool
@@ -147,6 +147,12 @@ def mixed_feature_info(info: Any, shared_stages: int, num_experts: int) -> list[
 
 def _prefix(pattern: str) -> str:
     return rf"^(?:trunk|experts\.\d+)\.(?:{pattern.replace('[^', chr(0)).replace('^', '').replace(chr(0), '[^')})"
+
+
+def parts_as_groups(network: nn.Module) -> dict[str, Any]:
+    """Return a ``group_matcher`` for a network that has none: each of its top-level parts is one layer, in order."""
+    parts = dict.fromkeys(name.split(".")[0] for name, _ in network.named_parameters())
+    return {part: rf"^{re.escape(part)}(?:\.|$)" for part in parts}
 
 
 def prefix_groups(groups: dict[str, Any]) -> dict[str, Any]:

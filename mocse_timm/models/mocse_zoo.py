@@ -3,7 +3,13 @@
 from typing import Any
 
 import timm
-from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import (
+    PretrainedCfg,
+    build_model_with_cfg,
+    generate_default_cfgs,
+    register_model,
+    resolve_pretrained_cfg,
+)
 from torch import Tensor
 
 from mocse_timm.models.cifar_net import cifar_cfg
@@ -40,13 +46,12 @@ def _fit_checkpoint(state_dict: dict[str, Tensor], model: MoCSE) -> dict[str, Te
     return fitted
 
 
-def _count_experts(kwargs: dict[str, Any]) -> int:
+def _count_experts(kwargs: dict[str, Any], cfg: PretrainedCfg) -> int:
     """Return the number of experts asked for; a model without classes has as many as its source or cfg has classes."""
-    source = kwargs.get("pretrained_model_args") or {}
-    default_classes = cifar_cfg("")["num_classes"]
-    if kwargs.get("num_experts"):
+    if kwargs.get("num_experts") is not None:
         return kwargs["num_experts"]
-    return kwargs.get("num_classes", default_classes) or source.get("num_classes") or default_classes
+    source = kwargs.get("pretrained_model_args") or {}
+    return kwargs.get("num_classes") or source.get("num_classes") or cfg.num_classes
 
 
 def _create_mocse(variant: str, pretrained: bool, *, backbone: str, **kwargs: Any) -> MoCSE:
@@ -54,7 +59,7 @@ def _create_mocse(variant: str, pretrained: bool, *, backbone: str, **kwargs: An
     backbone_cfg = timm.get_pretrained_cfg(backbone) or PretrainedCfg()
     saved_cfg = kwargs.pop("pretrained_cfg", None)
     overlay = {} if isinstance(saved_cfg, dict) else {key: getattr(backbone_cfg, key) for key in BACKBONE_FACTS}
-    num_experts = _count_experts(kwargs)
+    num_experts = _count_experts(kwargs, resolve_pretrained_cfg(variant, pretrained_cfg=saved_cfg))
     if kwargs.get("num_classes") == 0:
         kwargs["num_experts"] = num_experts
     first_conv = expert_layer_names(backbone_cfg.first_conv, num_experts)

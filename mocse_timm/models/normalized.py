@@ -23,4 +23,5 @@ def normalized(model: nn.Module) -> nn.Module:
     mean, std = config["mean"], config["std"]
     if not any(mean) and all(value == 1 for value in std):
         return model
-    return nn.Sequential(Normalize(mean, std, image_channels(model)), model)
+    device = next(model.parameters()).device
+    return nn.Sequential(Normalize(mean, std, image_channels(model), device=device), model)

@@ -1,0 +1,120 @@
+"""MoCSE: every expert learns "mine or not mine", and the aggregate learns the class.
+
+Letters: B images, C classes, E experts, G classes of the largest group. Expert logits are (B, E, G + 1) with
+"none of mine" at index 0 and -inf where a smaller group has no class.
+
+Paper: `MoCSE` - https://arxiv.org/abs/2311.10177
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["MoCSELoss", "expert_loss", "mocse_loss", "multi_label_loss"]
+
+
+class MoCSELoss(NamedTuple):
+    """The two parts of the loss and their weighted sum, each a scalar in nats per image."""
+
+    total: Tensor
+    aggregate: Tensor
+    experts: Tensor
+
+
+def _soft_targets(targets: Tensor, num_classes: int) -> Tensor:
+    """Return (B, C) class weights: one-hot for labels (B,), unchanged when they are soft already."""
+    if targets.ndim == 1:
+        return F.one_hot(targets, num_classes)
+    if targets.shape[1] != num_classes:
+        raise ValueError(f"soft targets must have one column a class ({num_classes}), got {tuple(targets.shape)}")
+    return targets
+
+
+def expert_loss(expert_logits: Tensor, targets: Tensor, group_sizes: list[int]) -> Tensor:
+    """Return the sum over experts of their cross-entropy, averaged over the images.
+
+    With one expert a class this is sum_n BCE(z_n, [y = n]), z_n the log-odds of expert n. An expert of a group
+    tells its classes and "none of mine" apart. Soft targets count as the weights of a sum of such losses.
+
+    Args:
+        expert_logits: (B, E, G + 1).
+        targets: (B,) class indices, or (B, C) weights that sum to 1 (mixup).
+        group_sizes: classes of each expert, E numbers that sum to C.
+
+    Returns:
+        Scalar, nats per image.
+
+    Raises:
+        ValueError: if the logits' shape does not follow from ``group_sizes`` or the targets have not C columns.
+
+    Source:
+        arXiv:2311.10177, section 3: binary cross-entropy of each expert.
+    """
+    if expert_logits.shape[1:] != (len(group_sizes), max(group_sizes) + 1):
+        raise ValueError(
+            f"expert logits must be (B, {len(group_sizes)}, {max(group_sizes) + 1}) for groups of {group_sizes}, "
+            f"got {tuple(expert_logits.shape)}"
+        )
+    weights = _soft_targets(targets, sum(group_sizes)).to(expert_logits.dtype)
+    log_confidences = expert_logits.log_softmax(dim=2)
+    loss = expert_logits.new_zeros(())
+    for expert, own in enumerate(weights.split(group_sizes, dim=1)):  # slices never touch the padding's -inf
+        classes = log_confidences[:, expert, 1 : 1 + own.shape[1]]
+        loss = loss - (own * classes).sum() - ((1 - own.sum(dim=1)) * log_confidences[:, expert, 0]).sum()
+    return loss / len(expert_logits)
+
+
+def mocse_loss(
+    scores: Tensor,
+    expert_logits: Tensor,
+    targets: Tensor,
+    *,
+    group_sizes: list[int],
+    expert_loss_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+) -> MoCSELoss:
+    """Return cross-entropy(scores, targets) + ``expert_loss_weight`` * :func:`expert_loss`.
+
+    Args:
+        scores: (B, C), the aggregated class scores.
+        expert_logits: (B, E, G + 1), the experts' own logits for the same images.
+        targets: (B,) class indices, or (B, C) weights that sum to 1 (mixup).
+        group_sizes: classes of each expert.
+        expert_loss_weight: at least 0; 0 trains on the aggregate alone.
+        label_smoothing: of the aggregate's cross-entropy, in [0, 1); soft targets are smoothed already.
+
+    Raises:
+        ValueError: if ``expert_loss_weight`` is negative or shapes disagree.
+
+    Source:
+        arXiv:2311.10177, section 3.
+    """
+    if expert_loss_weight < 0:
+        raise ValueError(f"expert_loss_weight must be at least 0, got {expert_loss_weight}")
+    smoothing = label_smoothing if targets.ndim == 1 else 0.0
+    aggregate = F.cross_entropy(scores, targets, label_smoothing=smoothing)
+    experts = expert_loss(expert_logits, targets, group_sizes)
+    return MoCSELoss(aggregate + expert_loss_weight * experts, aggregate, experts)
+
+
+def multi_label_loss(log_odds: Tensor, targets: Tensor) -> Tensor:
+    """Return the experts' binary cross-entropy alone, for images that show several classes or none.
+
+    Args:
+        log_odds: (B, C), the scores of a MoCSE model whose aggregation is ``log_odds``.
+        targets: (B, C), 1 where the image shows the class, else 0.
+
+    Returns:
+        Scalar: summed over classes, averaged over images, nats.
+
+    Raises:
+        ValueError: if the shapes differ or a target is outside [0, 1].
+    """
+    if log_odds.shape != targets.shape:
+        raise ValueError(f"targets must have shape {tuple(log_odds.shape)}, got {tuple(targets.shape)}")
+    if torch.any((targets < 0) | (targets > 1)):
+        raise ValueError(f"targets must lie in [0, 1], got {targets.min().item():g} to {targets.max().item():g}")
+    losses = F.binary_cross_entropy_with_logits(log_odds, targets.to(log_odds.dtype), reduction="none")
+    return losses.sum(dim=1).mean()

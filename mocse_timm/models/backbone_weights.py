@@ -1,0 +1,57 @@
+"""Starting every expert of a MoCSE model from the weights of one trained network."""
+
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from mocse_timm.models.cifar_net import CifarNet
+
+__all__ = ["load_body_into_experts"]
+
+
+def _classifier_keys(network: Any) -> set[str]:
+    classifier = network.get_classifier()
+    layers = classifier if isinstance(classifier, tuple | list) else (classifier,)
+    own = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    return {name for name, parameter in network.named_parameters() if id(parameter) in own}
+
+
+def _statistics(network: Any) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation of the images ``network`` was made for."""
+    if isinstance(network, CifarNet):
+        normalize: Any = network.normalize
+        return normalize.mean.flatten().tolist(), normalize.std.flatten().tolist()
+    return list(network.pretrained_cfg["mean"]), list(network.pretrained_cfg["std"])
+
+
+def load_body_into_experts(experts: nn.ModuleList, source: str, outputs: int, arguments: dict[str, Any]) -> None:
+    """Copy the weights of ``source``, but for the classifier, into every expert.
+
+    Args:
+        experts: networks of one architecture; their classifiers stay as they are.
+        source: a timm model name, or a 'local-dir:' or 'hf-hub:' source.
+        outputs: logits of the first expert, which the source is built with, so that all its layers are there.
+        arguments: what the source is built with besides.
+
+    Raises:
+        ValueError: if the source is another architecture, another width, or wants other normalisation.
+    """
+    first = experts[0]
+    network = timm.create_model(source, pretrained=True, num_classes=outputs, **arguments)
+    skipped = _classifier_keys(network)
+    weights: dict[str, Tensor] = {k: v for k, v in network.state_dict().items() if k not in skipped}
+    body = {key: value for key, value in first.state_dict().items() if key not in _classifier_keys(first)}
+    wrong = sorted(weights.keys() ^ body.keys()) or [k for k, v in weights.items() if body[k].shape != v.shape]
+    if wrong:
+        raise ValueError(
+            f"backbone_pretrained: the weights of {source!r} do not fit the experts, first at {wrong[0]!r}"
+        )
+    for name, theirs, ours in zip(("mean", "std"), _statistics(network), _statistics(first), strict=True):
+        if not torch.allclose(torch.tensor(theirs), torch.tensor(ours)):
+            raise ValueError(
+                f"backbone_pretrained: {source!r} wants images normalised with {name} {theirs}, the experts with {ours}"
+            )
+    for expert in experts:
+        expert.load_state_dict({**expert.state_dict(), **weights})

@@ -1,0 +1,154 @@
+"""The parts of a training, each built from the flags and checked before anything is written."""
+
+from typing import Any
+
+import timm
+import torch
+from accelerate import Accelerator
+from timm.models import PretrainedCfg
+from timm.scheduler import create_scheduler_v2
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from mocse_timm.checks import BadInput, nearest
+from mocse_timm.data.augmentation import Augmentation
+from mocse_timm.data.loaders import Loader, build_loader
+from mocse_timm.data.sources import load_data
+from mocse_timm.data.splits import DataSplits
+from mocse_timm.models.normalized import normalized
+from mocse_timm.training.config import TrainConfig
+from mocse_timm.training.loop import Progress, Trainer
+from mocse_timm.training.phases import Phase, TrainingTask
+from mocse_timm.training.recipes import build_recipe
+
+__all__ = ["build_data", "build_loaders", "build_model", "build_trainer", "image_size"]
+
+
+def _cfg(config: TrainConfig) -> PretrainedCfg:
+    """Return timm's facts on the model, or on the backbone that a generic wrapper is told to use."""
+    if not timm.is_model(config.model):
+        known = timm.list_models()
+        raise BadInput(f"--model {config.model}: no such model{nearest(config.model, known)}; see timm.list_models()")
+    backbone = config.model_kwargs.get("backbone", config.model)
+    if not timm.is_model(backbone):
+        raise BadInput(
+            f"--model-kwargs backbone={backbone}: timm has no such model{nearest(backbone, timm.list_models())}"
+        )
+    return timm.get_pretrained_cfg(backbone) or PretrainedCfg()
+
+
+def image_size(config: TrainConfig) -> int:
+    """Return the side in pixels of the images that training uses."""
+    return config.img_size or _cfg(config).input_size[-1]
+
+
+def build_data(config: TrainConfig, *, progress: bool) -> DataSplits:
+    """Return the data set, its images in memory at the model's size if they are small."""
+    return load_data(
+        config.dataset,
+        model_size=_cfg(config).input_size[-1],
+        image_size=config.img_size,
+        data_dir=config.data_dir,
+        download=config.dataset_download,
+        in_chans=config.in_chans,
+        num_workers=config.workers,
+        progress=progress,
+        train_split=config.train_split,
+        val_split=config.val_split,
+    )
+
+
+def build_model(config: TrainConfig, num_classes: int) -> nn.Module:
+    """Return the model for ``num_classes``.
+
+    Raises:
+        BadInput: if timm or the model refuses the options.
+    """
+    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": config.in_chans, "drop_rate": config.drop}
+    if config.img_size and _cfg(config).fixed_input_size:
+        options["img_size"] = config.img_size
+    clash = sorted(set(options) & set(config.model_kwargs))
+    if clash:
+        given = config.model_kwargs[clash[0]]
+        raise BadInput(f"--model-kwargs {clash[0]}={given}: this follows from the data or has a flag of its own")
+    try:
+        model: Any = timm.create_model(config.model, pretrained=config.pretrained, **options, **config.model_kwargs)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise BadInput(f"--model {config.model}: {' '.join(str(error).split())}") from error
+    if config.grad_checkpointing:
+        model.set_grad_checkpointing()
+    return model
+
+
+def build_loaders(config: TrainConfig, data: DataSplits, accelerator: Accelerator) -> tuple[Loader, Loader]:
+    """Return the training and the validation batches of this process."""
+    augmentation = Augmentation(
+        padding=config.padding,
+        hflip=config.hflip,
+        cutout=config.cutout,
+        aa=config.aa,
+        mixup=config.mixup,
+        cutmix=config.cutmix,
+        smoothing=config.smoothing,
+        scale=config.scale,
+        color_jitter=config.color_jitter,
+        reprob=config.reprob,
+        no_aug=config.no_aug,
+    )
+    common: dict[str, Any] = {
+        "image_size": image_size(config),
+        "in_chans": config.in_chans,
+        "num_classes": data.num_classes,
+        "seed": config.seed,
+        "num_workers": config.workers,
+        "device": accelerator.device,
+        "process_index": accelerator.process_index,
+        "num_processes": accelerator.num_processes,
+    }
+    validation_size = config.validation_batch_size or 2 * config.batch_size
+    return (
+        build_loader(data.train, training=True, batch_size=config.batch_size, augmentation=augmentation, **common),
+        build_loader(
+            data.validation, training=False, batch_size=validation_size, crop_pct=_cfg(config).crop_pct, **common
+        ),
+    )
+
+
+def _build_scheduler(config: TrainConfig, phase: Phase, updates_per_epoch: int) -> Any:
+    try:
+        scheduler, _ = create_scheduler_v2(
+            phase.optimizer,
+            sched=config.sched,
+            num_epochs=config.epochs,
+            decay_epochs=config.decay_epochs,
+            decay_rate=config.decay_rate,
+            min_lr=config.min_lr,
+            warmup_lr=config.warmup_lr,
+            warmup_epochs=config.warmup_epochs,  # pyright: ignore[reportArgumentType]  (fractions work: they are counted in updates)
+            step_on_epochs=not config.sched_on_updates,
+            updates_per_epoch=updates_per_epoch,
+        )
+    except (AssertionError, ValueError) as error:
+        raise BadInput(f"--sched {config.sched}: {' '.join(str(error).split())}") from None
+    return scheduler
+
+
+def build_trainer(config: TrainConfig, model: nn.Module, accelerator: Accelerator, batches: int) -> Trainer:
+    """Return the trainer with everything prepared by Accelerate and registered for its checkpoints."""
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    model = model.to(accelerator.device, memory_format=layout)  # pyright: ignore[reportCallIssue]
+    phases = build_recipe(config, model, accelerator.num_processes)
+    updates_per_epoch = -(-batches // config.grad_accum_steps)
+    schedulers = [_build_scheduler(config, phase, updates_per_epoch) for phase in phases]
+    schedulers = [scheduler for scheduler in schedulers if scheduler is not None]
+    ema = None
+    if config.model_ema:
+        ema = ModelEmaV3(model, decay=config.model_ema_decay, use_warmup=config.model_ema_warmup)
+    task: nn.Module = TrainingTask(normalized(model), {phase.name: phase.loss for phase in phases})
+    if config.torchcompile:
+        task.compile(backend=config.torchcompile)
+    task, *optimizers = accelerator.prepare(task, *[phase.optimizer for phase in phases])
+    phases = tuple(Phase(p.name, p.loss, optimizer) for p, optimizer in zip(phases, optimizers, strict=True))
+    progress = Progress()
+    accelerator.register_for_checkpointing(progress, *schedulers, *([ema] if ema else []))
+    return Trainer(config, accelerator, task, model, phases, schedulers, progress, ema)

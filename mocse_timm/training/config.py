@@ -1,0 +1,171 @@
+"""The flags of train.py. Where timm has the same flag, it has the same name and meaning."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+
+from mocse_timm.checks import BadInput
+from mocse_timm.flags import KeyValues
+
+__all__ = ["TrainConfig"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What to train, on what, and how."""
+
+    model: str = "mocse_preact18"
+    """Any registered model: mocse_*, cifar_*, or one of timm's own."""
+    model_kwargs: KeyValues = field(default_factory=dict)
+    """Options of the architecture, e.g. expert_width=0.125 backbone=resnet18."""
+    pretrained: bool = False
+    """Start from the model's published weights."""
+
+    dataset: str = "digits"
+    """digits, cifar10, cifar100, folder:PATH, torch/NAME or hfds/NAME."""
+    data_dir: str | None = None
+    """Where data sets are kept."""
+    dataset_download: bool = False
+    """Download the data set if it is missing."""
+    train_split: str = "train"
+    """Name of the training part, for timm's data sets."""
+    val_split: str = "validation"
+    """Name of the part to validate on, for timm's data sets."""
+    img_size: int | None = None
+    """Image side in pixels; images are resized to it. By default the model's, and then images must fit it."""
+    in_chans: int = 3
+    """3 for colour, 1 for gray."""
+
+    epochs: int = 10
+    """Epochs of the whole training, warmup included."""
+    batch_size: Annotated[int, tyro.conf.arg(aliases=["-b"])] = 128
+    """Images a step, in each process."""
+    validation_batch_size: Annotated[int | None, tyro.conf.arg(aliases=["-vb"])] = None
+    """Images a step of validation; by default twice the training's."""
+    grad_accum_steps: int = 1
+    """Batches whose gradients are added up to one optimiser step."""
+
+    objective: Literal["ce", "mocse"] | None = None
+    """Cross-entropy on the class scores, or with each expert's own. By default mocse where there are experts."""
+    expert_loss_weight: float = 1.0
+    """Weight of the experts' loss in --objective mocse."""
+    smoothing: float = 0.0
+    """Label smoothing."""
+
+    opt: str = "sgd"
+    """timm's optimiser name; its sgd is Nesterov, plain momentum is called momentum."""
+    lr: float | None = None
+    """Learning rate; by default --lr-base scaled by the size of an optimiser step."""
+    lr_base: float = 0.1
+    """Learning rate for --lr-base-size images a step."""
+    lr_base_size: int = 256
+    """Images a step that --lr-base is meant for; larger steps scale it linearly."""
+    momentum: float = 0.9
+    """Momentum of the optimiser."""
+    weight_decay: float = 5e-4
+    """Weight decay; biases and batch norms are left out unless --no-filter-bias-and-bn."""
+    filter_bias_and_bn: bool = True
+    """Do not decay biases and batch norms."""
+    opt_kwargs: KeyValues = field(default_factory=dict)
+    """Further options of the optimiser, e.g. betas=(0.9,0.95)."""
+    layer_decay: float | None = None
+    """Learning rate factor from each layer to the one before."""
+    clip_grad: float | None = None
+    """Largest gradient norm (or value, see --clip-mode)."""
+    clip_mode: Literal["norm", "value", "agc"] = "norm"
+    """What --clip-grad limits."""
+
+    sched: str = "cosine"
+    """timm's scheduler name."""
+    sched_on_updates: bool = True
+    """Change the learning rate at every step instead of every epoch."""
+    warmup_epochs: float = 1.0
+    """Epochs of linear warmup."""
+    warmup_lr: float = 1e-5
+    """Learning rate at the start of the warmup."""
+    min_lr: float = 0.0
+    """Learning rate at the end."""
+    decay_epochs: float | None = None
+    """Epochs between drops, for --sched step."""
+    decay_rate: float = 0.1
+    """Factor of a drop, for --sched step."""
+
+    padding: int = 4
+    """Black border in pixels before the random crop of images kept in memory."""
+    hflip: float = 0.5
+    """Probability of mirroring left to right."""
+    cutout: int = 0
+    """Side in pixels of a black square; 0 for none."""
+    aa: str | None = None
+    """timm's augmentation policy, e.g. rand-m9-mstd0.5, augmix-m3-w3, original."""
+    mixup: float = 0.0
+    """Mixup's alpha."""
+    cutmix: float = 0.0
+    """CutMix's alpha."""
+    reprob: float = 0.0
+    """Probability of random erasing."""
+    scale: tuple[float, float] = (0.08, 1.0)
+    """Area of the random resized crop of images from files."""
+    color_jitter: float = 0.4
+    """Colour jitter of images from files."""
+    no_aug: bool = False
+    """Switch all augmentation off."""
+
+    drop: float | None = None
+    """Dropout before the classifier."""
+    model_ema: bool = False
+    """Keep an average of the weights, and validate and save that."""
+    model_ema_decay: float = 0.9998
+    """Decay of the average, per step."""
+    model_ema_warmup: bool = True
+    """Let the decay grow at first; without it short runs average in their random start."""
+
+    amp: bool = False
+    """Compute in 16 bits where that is safe."""
+    amp_dtype: Literal["bfloat16", "float16"] = "bfloat16"
+    """The 16-bit format of --amp."""
+    channels_last: bool = False
+    """Lay images and weights out channel by channel; often faster."""
+    torchcompile: str | None = None
+    """Compile the model with this backend, e.g. inductor."""
+    grad_checkpointing: bool = False
+    """Recompute activations in the backward pass to save memory."""
+
+    seed: int = 42
+    """Seed of weights, order and augmentation."""
+    workers: Annotated[int, tyro.conf.arg(aliases=["-j"])] = 4
+    """Processes that load images one by one; images kept in memory need none."""
+    output: str = "output/train"
+    """Folder of all runs."""
+    experiment: str = ""
+    """Name of this run's folder; by default date, model and image size."""
+    resume: str = ""
+    """Folder of a run to continue; its flags are read back, typed ones win."""
+    val_interval: int = 1
+    """Epochs between validations."""
+    log_interval: int = 10
+    """Steps between updates of the progress bar and checks of the loss."""
+    log_with: str | None = None
+    """A tracker that Accelerate knows, e.g. tensorboard."""
+
+    def check(self) -> None:
+        """Raise BadInput for a number out of its range."""
+        for name in ("epochs", "batch_size", "grad_accum_steps", "val_interval", "log_interval", "lr_base_size"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give at least 1")
+        for name in ("expert_loss_weight", "weight_decay", "warmup_epochs", "min_lr", "workers"):
+            if getattr(self, name) < 0:
+                raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give 0 or more")
+        for name in ("lr", "lr_base", "clip_grad"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give more than 0")
+        if not 0 <= self.smoothing < 1:
+            raise BadInput(f"--smoothing is {self.smoothing}: give a number from 0 to below 1")
+        if not 0 < self.model_ema_decay < 1:
+            raise BadInput(f"--model-ema-decay is {self.model_ema_decay}: give a number between 0 and 1")
+
+    @staticmethod
+    def flag(name: str) -> str:
+        """Return the flag of the field ``name``."""
+        return f"--{name.replace('_', '-')}"

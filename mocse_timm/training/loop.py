@@ -1,0 +1,162 @@
+"""The training loop: any recipe, one epoch at a time."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from timm.utils import ModelEmaV3
+from timm.utils.clip_grad import dispatch_clip_grad
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mocse_timm.checks import BadInput
+from mocse_timm.data.loaders import Loader
+from mocse_timm.training.config import TrainConfig
+from mocse_timm.training.phases import Phase
+from mocse_timm.training.recipes import learning_rate
+
+__all__ = ["Progress", "Trainer", "train_epoch"]
+
+
+@dataclass
+class Progress:
+    """How far a training has come. Saved with the rest of its state."""
+
+    epoch: int = 0  # the next epoch to train
+    updates: int = 0  # optimiser steps done
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the counters."""
+        return {"epoch": self.epoch, "updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Set the counters."""
+        self.epoch, self.updates = state["epoch"], state["updates"]
+
+
+@dataclass
+class Trainer:
+    """All that moves during a training."""
+
+    config: TrainConfig
+    accelerator: Accelerator
+    task: nn.Module  # the TrainingTask as Accelerate prepared it
+    model: nn.Module  # the bare model inside it
+    phases: tuple[Phase, ...]
+    schedulers: list[Any]  # timm's, one a phase; None for --sched none
+    progress: Progress
+    ema: ModelEmaV3 | None = None
+
+    @property
+    def learning_rate(self) -> float:
+        """The first phase's learning rate now."""
+        return max(group["lr"] for group in self.phases[0].optimizer.param_groups)
+
+    @property
+    def divergence_advice(self) -> str:
+        """What to change after a training that left the finite numbers."""
+        peak = learning_rate(self.config, self.accelerator.num_processes)
+        return f"lower --lr (it is {peak:g}), lengthen --warmup-epochs, or set --clip-grad 1"
+
+
+class _Sums:
+    """Means over an epoch's images, kept on the device so that no step waits for them."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, Tensor] = {}
+        self.images = 0
+
+    def add(self, values: dict[str, Tensor], images: int) -> None:
+        self.images += images
+        for name, value in values.items():
+            self.totals[name] = self.totals.get(name, 0.0) + value.detach().double() * images
+
+    def means(self, accelerator: Accelerator | None = None) -> dict[str, float]:
+        """Return the means so far, of this process or, with ``accelerator``, of all."""
+        names = list(self.totals)
+        values = torch.stack([*self.totals.values(), torch.full_like(self.totals[names[0]], self.images)])
+        if accelerator is not None:
+            values = accelerator.reduce(values, "sum")
+        return dict(zip(names, (values[:-1] / values[-1]).tolist(), strict=True))
+
+
+def _groups(loader: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    group: list[tuple[Tensor, Tensor]] = []
+    for batch in loader:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _accuracy(logits: Tensor, targets: Tensor) -> Tensor:
+    classes = targets if targets.ndim == 1 else targets.argmax(dim=1)
+    return (logits.argmax(dim=1) == classes).float().mean() * 100
+
+
+def _step(trainer: Trainer, phase: Phase, group: list[tuple[Tensor, Tensor]], sums: _Sums) -> None:
+    """One optimiser step on the batches of ``group``, whose gradients are averaged."""
+    accelerator, config = trainer.accelerator, trainer.config
+    for index, (images, targets) in enumerate(group):
+        waiting = index + 1 < len(group)
+        with accelerator.no_sync(trainer.task) if waiting else nullcontext():
+            loss, logits, parts = trainer.task(phase.name, images, targets)
+            accelerator.backward(loss / len(group))
+        sums.add({"loss": loss, "top1": _accuracy(logits, targets), **parts}, len(images))
+    if config.clip_grad is not None:
+        accelerator.unscale_gradients(phase.optimizer)
+        parameters = [p for parameters in phase.optimizer.param_groups for p in parameters["params"]]
+        dispatch_clip_grad(parameters, config.clip_grad, mode=config.clip_mode)
+    phase.optimizer.step()
+    phase.optimizer.zero_grad()
+
+
+def _check_finite(trainer: Trainer, loss: float, epoch: int, step: int) -> None:
+    if not math.isfinite(loss):
+        raise BadInput(f"the loss is {loss} in epoch {epoch + 1}, at step {step}: {trainer.divergence_advice}")
+
+
+def train_epoch(trainer: Trainer, loader: Loader, epoch: int) -> dict[str, float]:
+    """Train one epoch and return the means over its images: loss, top1 (percent), the losses' parts, images_per_second.
+
+    Raises:
+        BadInput: if the loss is not finite.
+    """
+    config, accelerator = trainer.config, trainer.accelerator
+    loader.set_epoch(epoch)
+    trainer.task.train()
+    layout = torch.channels_last if config.channels_last else torch.preserve_format
+    sums = _Sums()
+    start = time.perf_counter()
+    bar = tqdm(
+        total=len(loader),
+        desc=f"epoch {epoch + 1}/{config.epochs}",
+        unit="batch",
+        leave=False,
+        disable=None if accelerator.is_main_process else True,  # None: only on a terminal
+    )
+    batches = ((images.to(memory_format=layout), targets) for images, targets in loader)
+    for step, group in enumerate(_groups(batches, config.grad_accum_steps), start=1):
+        for phase in trainer.phases:
+            _step(trainer, phase, group, sums)
+        trainer.progress.updates += 1
+        for scheduler in trainer.schedulers:
+            scheduler.step_update(trainer.progress.updates)
+        if trainer.ema is not None:
+            trainer.ema.update(trainer.model, step=trainer.progress.updates)
+        bar.update(len(group))
+        if step % config.log_interval == 0 or bar.n == len(loader):
+            means = sums.means()  # a loss that is not finite stays visible in the mean
+            _check_finite(trainer, means["loss"], epoch, step)
+            speed = sums.images * accelerator.num_processes / (time.perf_counter() - start)
+            bar.set_postfix(loss=f"{means['loss']:.3f}", top1=f"{means['top1']:.1f}", img_s=f"{speed:.0f}")
+    bar.close()
+    images_per_second = loader.num_images * accelerator.num_processes / (time.perf_counter() - start)
+    return {**sums.means(accelerator), "images_per_second": images_per_second}

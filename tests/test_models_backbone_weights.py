@@ -1,0 +1,71 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from timm.models import save_for_hf
+
+import mocse_timm.models  # noqa: F401  (registers the models)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dense network of 8 channels with 7 classes, saved."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("source")
+    save_for_hf(timm.create_model("cifar_preact18", width=0.125, num_classes=7), str(folder), safe_serialization=True)
+    return folder
+
+
+def experts_from(source: Path | str, **arguments: Any) -> Any:
+    defaults = {"num_classes": 3, "expert_width": 0.125, "backbone_pretrained": f"local-dir:{source}"}
+    return timm.create_model("mocse", **(defaults | arguments))
+
+
+def test_every_expert_starts_from_the_bodys_weights(source: Path) -> None:
+    model = experts_from(source)
+    dense = timm.create_model(f"local-dir:{source}", pretrained=True).state_dict()
+    for expert in model.experts:
+        for key, value in expert.state_dict().items():
+            if not key.startswith("head.fc"):
+                assert torch.equal(value, dense[key]), key
+    assert not torch.equal(model.experts[0].head.fc.weight, model.experts[1].head.fc.weight)
+
+
+def test_shared_stages_start_from_them_too(source: Path) -> None:
+    model = experts_from(source, width=0.125, shared_stages=3)
+    dense = timm.create_model(f"local-dir:{source}", pretrained=True).state_dict()
+    assert torch.equal(model.trunk.stem.weight, dense["stem.weight"])
+    assert torch.equal(model.experts[2].stages[3][0].conv1.weight, dense["stages.3.0.conv1.weight"])
+
+
+def test_a_reload_does_not_ask_for_them_again(source: Path, tmp_path: Path) -> None:
+    model = experts_from(source)
+    assert "backbone_pretrained" not in model._model_args
+    save_for_hf(model, str(tmp_path), safe_serialization=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["model_args"]["expert_width"] == 0.125
+    assert "backbone_pretrained" not in json.dumps(config)
+
+
+def test_weights_of_another_width_are_refused(source: Path) -> None:
+    with pytest.raises(ValueError, match="weights of 'local-dir:.*' do not fit the experts, first at 'stages.3"):
+        experts_from(source, width=0.125, expert_width=0.25, shared_stages=3)
+
+
+def test_weights_of_another_architecture_are_refused(source: Path) -> None:
+    with pytest.raises(ValueError, match="do not fit the experts, first at"):
+        experts_from(source, backbone="cifar_resnet18")
+
+
+def test_other_normalisation_is_refused(tmp_path: Path) -> None:
+    half = timm.create_model("cifar_preact18", width=0.125, input_mean=(0.5, 0.5, 0.5))
+    save_for_hf(half, str(tmp_path), safe_serialization=True)
+    with pytest.raises(
+        ValueError, match=r"wants images normalised with mean \[0.5, 0.5, 0.5\], the experts with \[0.49"
+    ):
+        experts_from(tmp_path)
+    model = experts_from(tmp_path, backbone_args={"input_mean": (0.5, 0.5, 0.5)})
+    assert model.trunk.normalize.mean.flatten().tolist() == [0.5, 0.5, 0.5]

@@ -1,0 +1,96 @@
+"""One optimiser step against a step worked out without the loop."""
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from mocse_timm.training.config import TrainConfig
+from mocse_timm.training.loop import Progress, Trainer, train_epoch
+from mocse_timm.training.phases import LossResult, Phase, TrainingTask
+
+
+def squared_error(model: nn.Module, images: Tensor, targets: Tensor) -> LossResult:
+    logits = model(images.flatten(1))
+    return LossResult(F.cross_entropy(logits, targets), logits)
+
+
+class FixedBatches:
+    """Four batches of two images, always the same."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.images = torch.rand(8, 1, 2, 2, generator=generator)
+        self.labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+        self.num_images = 8
+        self.epochs: list[int] = []
+
+    def __iter__(self):
+        return iter(zip(self.images.split(2), self.labels.split(2), strict=True))
+
+    def __len__(self) -> int:
+        return 4
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epochs.append(epoch)
+
+
+def trainer(model: nn.Module, **flags) -> Trainer:
+    phase = Phase("standard", squared_error, torch.optim.SGD(model.parameters(), lr=0.5))
+    task = TrainingTask(model, {phase.name: phase.loss})
+    return Trainer(TrainConfig(**flags), Accelerator(cpu=True), task, model, (phase,), [], Progress())
+
+
+def linear() -> nn.Linear:
+    model = nn.Linear(4, 3)
+    with torch.no_grad():
+        model.weight.copy_(torch.arange(12.0).view(3, 4) / 10)
+        model.bias.zero_()
+    return model
+
+
+def test_accumulated_batches_give_the_step_of_one_large_batch() -> None:
+    loader = FixedBatches()
+    model, twin = linear(), linear()
+    train_epoch(trainer(model, grad_accum_steps=4), loader, 0)
+    loss = F.cross_entropy(twin(loader.images.flatten(1)), loader.labels)
+    loss.backward()
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter -= 0.5 * parameter.grad
+    torch.testing.assert_close(model.weight, twin.weight)
+    torch.testing.assert_close(model.bias, twin.bias)
+
+
+def test_a_last_smaller_group_is_averaged_over_its_own_batches() -> None:
+    loader = FixedBatches()
+    running = trainer(linear(), grad_accum_steps=3)
+    twin = linear()
+    train_epoch(running, loader, 0)
+    assert running.progress.updates == 2
+    for group in (slice(0, 6), slice(6, 8)):
+        twin.zero_grad()
+        F.cross_entropy(twin(loader.images[group].flatten(1)), loader.labels[group]).backward()
+        with torch.no_grad():
+            for parameter in twin.parameters():
+                parameter -= 0.5 * parameter.grad
+    torch.testing.assert_close(running.model.weight, twin.weight)
+
+
+def test_means_are_over_images_and_the_epoch_reaches_the_loader() -> None:
+    loader = FixedBatches()
+    running = trainer(linear(), grad_accum_steps=4)
+    before = F.cross_entropy(running.model(loader.images.flatten(1)), loader.labels)
+    top1 = (running.model(loader.images.flatten(1)).argmax(1) == loader.labels).double().mean() * 100
+    means = train_epoch(running, loader, 3)
+    assert loader.epochs == [3]
+    torch.testing.assert_close(means["loss"], before.item())
+    torch.testing.assert_close(means["top1"], top1.item())
+
+
+def test_clipping_limits_the_norm_of_the_whole_gradient() -> None:
+    loader = FixedBatches()
+    model, start = linear(), linear()
+    train_epoch(trainer(model, grad_accum_steps=4, clip_grad=0.01), loader, 0)
+    moved = torch.cat([(a - b).flatten() for a, b in zip(model.parameters(), start.parameters(), strict=True)])
+    torch.testing.assert_close(moved.norm().item(), 0.5 * 0.01, rtol=1e-3, atol=0)

@@ -1,0 +1,177 @@
+"""Whole trainings on the embedded digits at 8x8 pixels: what they leave, how they resume, what they refuse."""
+
+import csv
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import timm
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import mocse_timm.training.run as run
+from mocse_timm.checks import BadInput
+from mocse_timm.training.loop import _check_finite, train_epoch
+
+SMALL = "--model cifar_preact18 --model-kwargs width=0.125 --img-size 8 --epochs 2 --batch-size 256 --seed 3".split()
+MOCSE = "--model mocse_preact18 --model-kwargs expert_width=0.125 num_experts=3".split()
+
+
+def train(folder: Path, *flags: str, base: list[str] = SMALL) -> int:
+    return run.main([*base, "--output", str(folder.parent), "--experiment", folder.name, *flags])
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def assert_equal_weights(first: Path, second: Path) -> None:
+    one, two = weights(first), weights(second)
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=0, atol=0, msg=name)
+
+
+def test_a_run_leaves_a_folder_that_timm_loads(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert train(folder, *MOCSE) == 0
+    assert {"config.yaml", "summary.csv", "log.txt", "state", "model.safetensors", "config.json"} == {
+        path.name for path in folder.iterdir()
+    }
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, weights(folder)[name], rtol=0, atol=0)
+    with (folder / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert {"train_loss", "eval_loss", "eval_top1", "eval_top5", "lr", "eval_expert_auroc"} <= rows[0].keys()
+    facts = json.loads((folder / "config.json").read_text())["mocse_timm"]
+    assert facts["epochs"] == 2
+    assert facts["validation"]["top1"] == pytest.approx(float(rows[1]["eval_top1"]))
+    assert "epoch 2/2" in (folder / "log.txt").read_text()
+
+
+def test_channels_last_leaves_an_ordinary_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert train(folder, "--channels-last", "--epochs", "1") == 0
+    assert run.main(["--resume", str(folder), "--epochs", "2"]) == 0
+    assert timm.create_model(f"local-dir:{folder}", pretrained=True).eval()(torch.rand(2, 3, 8, 8)).shape == (2, 10)
+
+
+def test_flags_are_written_back_whole(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train(first, "--epochs", "1", "--cutout", "2") == 0
+    assert train(second, base=["--config", str(first / "config.yaml")]) == 0
+    assert_equal_weights(first, second)
+    assert yaml.safe_load((first / "config.yaml").read_text())["cutout"] == 2
+
+
+@pytest.mark.parametrize("flags", [MOCSE, ["--model-ema", "--grad-accum-steps", "2", "--mixup", "0.2"]])
+def test_an_interrupted_run_resumes_to_the_same_weights(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert train(whole, *flags) == 0
+
+    def stop_in_the_second_epoch(trainer, loader, epoch):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        return train_epoch(trainer, loader, epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "train_epoch", stop_in_the_second_epoch)
+        assert train(broken, *flags) == 130
+    assert run.main(["--resume", str(broken)]) == 0
+    assert_equal_weights(whole, broken)
+    rows = [list(csv.reader((folder / "summary.csv").read_text().splitlines())) for folder in (whole, broken)]
+    speed = rows[0][0].index("train_images_per_second")
+    for one, two in zip(*rows, strict=True):
+        assert one[:speed] + one[speed + 1 :] == two[:speed] + two[speed + 1 :]
+
+
+def test_the_average_is_what_is_validated_and_saved(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert train(folder, "--model-ema", "--model-ema-decay", "0.9", "--no-model-ema-warmup", "--epochs", "1") == 0
+    live = {
+        name.removeprefix("model."): value for name, value in load_file(folder / "state" / "model.safetensors").items()
+    }
+    assert not torch.equal(weights(folder)["head.fc.weight"], live["head.fc.weight"])
+    assert json.loads((folder / "config.json").read_text())["mocse_timm"]["weights"] == "average"
+
+
+def test_expert_loss_weight_zero_trains_on_the_aggregate_alone(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    short = [*MOCSE, "--epochs", "1"]
+    assert train(first, *short, "--expert-loss-weight", "0") == 0
+    assert train(second, *short, "--objective", "ce") == 0
+    for name, value in weights(first).items():
+        torch.testing.assert_close(value, weights(second)[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model", "mocse_preact81"], "--model mocse_preact81: no such model (did you mean 'mocse_preact18'?)"),
+        (["--model", "mocse", "--model-kwargs", "backbone=resnet81"], "backbone=resnet81: timm has no such model"),
+        ([*MOCSE[:2], "--model-kwargs", "num_experts=11"], "num_experts must be between 1 and the number of classes"),
+        (["--model-kwargs", "num_classes=5"], "num_classes=5: this follows from the data"),
+        (["--model-kwargs", "depth=5"], "unexpected keyword argument 'depth'"),
+        (["--dataset", "digit"], "unknown data set 'digit'"),
+        (["--dataset", "folder:nowhere"], "nowhere"),
+        (["--objective", "mocse"], "--objective mocse needs a model with class experts"),
+        (["--opt", "adamq"], "--opt adamq"),
+        (["--sched", "cosinus"], "--sched cosinus"),
+        (["--epochs", "0"], "--epochs is 0: give at least 1"),
+        (["--lr", "-1"], "--lr is -1.0: give more than 0"),
+        (["--aa", "bogus"], "--aa bogus"),
+        (["--log-with", "bogus"], "Accelerate refuses these flags"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(
+    flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path / "out" / "run", *flags) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_saves_no_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert train(folder, "--lr", "1e30", "--warmup-epochs", "0") == 2
+    assert "lower --lr (it is 1e+30)" in capsys.readouterr().err
+    assert not (folder / "model.safetensors").exists()
+    assert train(folder, "--epochs", "1") == 0  # such a folder may be used again
+
+
+def test_a_loss_that_is_not_a_number_is_named_with_its_step() -> None:
+    advice = SimpleNamespace(divergence_advice="lower --lr")
+    _check_finite(advice, 1.0, 0, 10)
+    with pytest.raises(BadInput, match="the loss is nan in epoch 2, at step 10: lower --lr"):
+        _check_finite(advice, math.nan, 1, 10)
+
+
+def test_a_folder_with_a_run_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert train(folder, "--epochs", "1") == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert train(folder, "--epochs", "1") == 2
+    assert f"already holds a run: continue it with --resume {folder}" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+    assert run.main(["--resume", str(folder), "--model", "cifar_resnet18"]) == 2
+    assert "that run has --model cifar_preact18, not cifar_resnet18" in capsys.readouterr().err
+    assert run.main(["--resume", str(tmp_path / "none")]) == 2
+    assert "no config.yaml there" in capsys.readouterr().err
+
+
+def test_a_tracker_of_accelerate_gets_the_metrics(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert train(folder, "--epochs", "1", "--log-with", "tensorboard") == 0
+    assert list(folder.rglob("events.out.tfevents.*"))
