@@ -136,17 +136,22 @@ def test_same_layer_of_all_experts_learns_at_one_rate() -> None:
     assert len(set(rates.values())) == 10
 
 
-def test_surrounds_any_timm_backbone() -> None:
+def test_backbone_args_reach_the_backbone() -> None:
     model = mocse(backbone="test_resnet", backbone_args={"stem_width": 8}, expert_width=None)
     assert model.experts[2].conv1[0].out_channels == 8
-    cfg = timm.get_pretrained_cfg("test_resnet")
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_byobnet"])  # one with equal mean and std, one without
+def test_timm_backbones_get_the_normalisation_of_their_cfg(backbone: str) -> None:
+    model = mocse(backbone=backbone, expert_width=None)
+    cfg = timm.get_pretrained_cfg(backbone)
     assert cfg is not None
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (cfg.mean, cfg.std))
     for index, expert in enumerate(model.experts):
         by_hand = expert((IMAGES - mean) / std)
         torch.testing.assert_close(model.forward_experts(IMAGES)[:, index], by_hand)
     assert model.pretrained_cfg["mean"] == (0, 0, 0)
-    assert model.pretrained_cfg["classifier"] == ("experts.0.fc", "experts.1.fc", "experts.2.fc")
+    assert model.pretrained_cfg["classifier"] == tuple(f"experts.{i}.{cfg.classifier}" for i in range(3))
 
 
 def test_tokens_stand_side_by_side() -> None:

@@ -3,8 +3,8 @@
 import csv
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import timm
@@ -20,7 +20,7 @@ SMALL = "--model cifar_preact18 --model-kwargs width=0.125 --img-size 8 --epochs
 MOCSE = "--model mocse_preact18 --model-kwargs expert_width=0.125 num_experts=3".split()
 
 
-def train(folder: Path, *flags: str, base: list[str] = SMALL) -> int:
+def train(folder: Path, *flags: str, base: Sequence[str] = SMALL) -> int:
     return run.main([*base, "--output", str(folder.parent), "--experiment", folder.name, *flags])
 
 
@@ -151,10 +151,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_no_weights(
 
 
 def test_a_loss_that_is_not_a_number_is_named_with_its_step() -> None:
-    advice = SimpleNamespace(divergence_advice="lower --lr")
-    _check_finite(advice, 1.0, 0, 10)
+    _check_finite(1.0, 0, 10, "lower --lr")
     with pytest.raises(BadInput, match="the loss is nan in epoch 2, at step 10: lower --lr"):
-        _check_finite(advice, math.nan, 1, 10)
+        _check_finite(math.nan, 1, 10, "lower --lr")
 
 
 def test_a_folder_with_a_run_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ from mocse_timm.models.mocse_experts import (
     pooling_name,
     prefix_groups,
 )
+from mocse_timm.models.parallel_experts import can_run_in_parallel, run_in_parallel
 from mocse_timm.models.tied_weights import save_tied_weights_once
 
 __all__ = ["MoCSE"]
@@ -273,6 +274,9 @@ class MoCSE(nn.Module):
         return stack_expert_logits(self._outputs(self.trunk(x)), self.group_sizes)
 
     def _outputs(self, x: Tensor) -> list[Tensor]:
+        if not torch.jit.is_scripting():
+            if can_run_in_parallel(self.experts, x):
+                return run_in_parallel(self.experts, x)
         outputs: list[Tensor] = []
         for expert in self.experts:
             outputs.append(expert(x))

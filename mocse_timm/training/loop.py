@@ -118,9 +118,9 @@ def _step(trainer: Trainer, phase: Phase, group: list[tuple[Tensor, Tensor]], su
     phase.optimizer.zero_grad()
 
 
-def _check_finite(trainer: Trainer, loss: float, epoch: int, step: int) -> None:
+def _check_finite(loss: float, epoch: int, step: int, advice: str) -> None:
     if not math.isfinite(loss):
-        raise BadInput(f"the loss is {loss} in epoch {epoch + 1}, at step {step}: {trainer.divergence_advice}")
+        raise BadInput(f"the loss is {loss} in epoch {epoch + 1}, at step {step}: {advice}")
 
 
 def train_epoch(trainer: Trainer, loader: Loader, epoch: int) -> dict[str, float]:
@@ -154,7 +154,7 @@ def train_epoch(trainer: Trainer, loader: Loader, epoch: int) -> dict[str, float
         bar.update(len(group))
         if step % config.log_interval == 0 or bar.n == len(loader):
             means = sums.means()  # a loss that is not finite stays visible in the mean
-            _check_finite(trainer, means["loss"], epoch, step)
+            _check_finite(means["loss"], epoch, step, trainer.divergence_advice)
             speed = sums.images * accelerator.num_processes / (time.perf_counter() - start)
             bar.set_postfix(loss=f"{means['loss']:.3f}", top1=f"{means['top1']:.1f}", img_s=f"{speed:.0f}")
     bar.close()

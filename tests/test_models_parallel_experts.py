@@ -1,0 +1,127 @@
+"""Experts in threads against the same experts one after the other."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+import mocse_timm.models.mocse as mocse
+from mocse_timm.models.parallel_experts import can_run_in_parallel, run_in_parallel
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=["mocse_preact18", "mocse_preact18_shared"])
+def model(request: pytest.FixtureRequest) -> Any:
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"width": 0.125} if "shared" in request.param else {}
+    return timm.create_model(request.param, num_classes=3, expert_width=0.125, **options)
+
+
+@pytest.fixture
+def in_turn(monkeypatch: pytest.MonkeyPatch):
+    """Call a function with threads switched off."""
+
+    def call(function, *arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(mocse, "can_run_in_parallel", lambda *_: False)
+            return function(*arguments)
+
+    return call
+
+
+def experts(model: Any) -> list[Any]:
+    return list(model.experts)
+
+
+def images() -> Tensor:
+    return torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def gradients(model: mocse.MoCSE, pictures: Tensor) -> dict[str, Tensor]:
+    (model(pictures) ** 2).mean().backward()
+    assert pictures.grad is not None
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None} | {"images": pictures.grad}
+
+
+def test_outputs_gradients_and_statistics_equal_those_of_experts_in_turn(model: mocse.MoCSE, in_turn) -> None:
+    twin = copy.deepcopy(model)
+    assert can_run_in_parallel(experts(model), images())
+    ours = gradients(model, images().requires_grad_())
+    theirs = in_turn(gradients, twin, images().requires_grad_())
+    assert ours.keys() == theirs.keys() and len(ours) == 1 + len(list(model.parameters()))
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-6, msg=name)
+    for name, value in model.state_dict().items():  # batch norms have seen the batch once
+        torch.testing.assert_close(value, twin.state_dict()[name], rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_two_runs_are_equal_to_the_last_bit(model: mocse.MoCSE) -> None:
+    first = gradients(copy.deepcopy(model), images().requires_grad_())
+    second = gradients(copy.deepcopy(model), images().requires_grad_())
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=0, msg=name)
+
+
+def test_frozen_experts_get_no_gradient_and_the_others_theirs(model: mocse.MoCSE) -> None:
+    experts(model)[1].requires_grad_(False)
+    gradients(model, images().requires_grad_())
+    assert all(p.grad is None for p in experts(model)[1].parameters())
+    assert all(p.grad is not None for p in experts(model)[2].parameters())
+
+
+def test_inference_and_autocast_reach_the_threads(model: mocse.MoCSE, in_turn) -> None:
+    model.eval()
+    with torch.inference_mode():
+        outputs = run_in_parallel(experts(model), model.trunk(images()))
+        assert all(output.is_inference() for output in outputs)
+        torch.testing.assert_close(model(images()), in_turn(model, images()), rtol=1e-4, atol=1e-5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model(images()).dtype == torch.bfloat16
+    assert model(images()).dtype == torch.float32
+
+
+def test_operations_are_counted_as_if_in_turn(model: mocse.MoCSE, in_turn) -> None:
+    def count() -> int:
+        with FlopCounterMode(display=False) as counter:
+            model(images())
+        return counter.get_total_flops()
+
+    assert count() == in_turn(count) > 0
+
+
+def test_active_dropout_and_other_families_take_turns() -> None:
+    dropping = timm.create_model("mocse_preact18", num_classes=3, expert_width=0.125, drop_rate=0.5)
+    assert not can_run_in_parallel(experts(dropping), images())
+    assert can_run_in_parallel(experts(dropping.eval()), images())
+    foreign = timm.create_model("mocse", backbone="test_resnet", num_classes=3)
+    assert not can_run_in_parallel(experts(foreign), images())
+
+
+def test_one_thread_one_expert_and_meta_tensors_take_turns(model: mocse.MoCSE) -> None:
+    assert not can_run_in_parallel(experts(model)[:1], images())
+    assert not can_run_in_parallel(experts(model), images().to("meta"))
+    torch.set_num_threads(1)
+    assert not can_run_in_parallel(experts(model), images())
+
+
+def test_a_second_derivative_is_an_error_not_a_wrong_number(model: mocse.MoCSE) -> None:
+    pictures = images().requires_grad_()
+    with pytest.raises(RuntimeError, match="can be differentiated once only"):
+        torch.autograd.grad(model(pictures).sum(), pictures, create_graph=True)
+
+
+def test_threads_leave_the_callers_setting_alone(model: mocse.MoCSE) -> None:
+    model(images())
+    assert torch.get_num_threads() == 2
