@@ -49,7 +49,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in NAM
         {"backbone": "test_resnet", "backbone_args": {"stem_width": 8}, "expert_width": None, "num_classes": 2},
     ),
     "no_classes": ("mocse", {"num_classes": 0, "num_experts": 4}),
-    "grayscale": ("mocse_preact18_shared", {"num_classes": 2}),
+    "two_classes": ("mocse_preact18_shared", {"num_classes": 2}),
 }
 
 
@@ -82,7 +82,7 @@ def test_every_name_has_its_cfg(name: str) -> None:
     assert (cfg.mean, cfg.std, cfg.crop_pct) == ((0, 0, 0), (1, 1, 1), 1.0)
 
 
-@pytest.mark.parametrize("name", ["cifar_preact18", "mocse_preact18", "mocse_preact18_shared"])
+@pytest.mark.parametrize("name", ["cifar_preact18", "mocse_preact18", "mocse_preact18_shared", "two_classes"])
 def test_reload_adapts_classes_and_channels(name: str, saved: Path) -> None:
     source = f"local-dir:{saved / name}"
     original: Any = timm.create_model(source, pretrained=True).eval()

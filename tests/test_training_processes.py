@@ -11,21 +11,13 @@ ROOT = Path(__file__).parents[1]
 
 def test_two_processes_train_together_and_count_every_image_once(tmp_path: Path) -> None:
     flags = "--model mocse_preact18 --model-kwargs expert_width=0.125 num_experts=3 --img-size 8 --epochs 1 -b 128"
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    # accelerate's --multi_gpu means "several processes on this machine"; without GPUs they talk by gloo
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += "--num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0".split()
     done = subprocess.run(
         [*launch, "train.py", *flags.split(), "--output", str(tmp_path), "--experiment", "run"],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
         capture_output=True,
         text=True,
         timeout=240,

@@ -47,11 +47,10 @@ def _fit_checkpoint(state_dict: dict[str, Tensor], model: MoCSE) -> dict[str, Te
 
 
 def _count_experts(kwargs: dict[str, Any], cfg: PretrainedCfg) -> int:
-    """Return the number of experts asked for; a model without classes has as many as its source or cfg has classes."""
+    """Return the number of experts asked for; a model without classes has as many as its cfg, or its source, has."""
     if kwargs.get("num_experts") is not None:
         return kwargs["num_experts"]
-    source = kwargs.get("pretrained_model_args") or {}
-    return kwargs.get("num_classes") or source.get("num_classes") or cfg.num_classes
+    return kwargs.get("num_classes") or cfg.num_classes
 
 
 def _create_mocse(variant: str, pretrained: bool, *, backbone: str, **kwargs: Any) -> MoCSE:
