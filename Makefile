@@ -25,7 +25,11 @@ demo: install ## train, validate, save and reload a small MoCSE on real handwrit
 	  print('reloaded', type(model).__name__, 'with', len(model.experts), 'experts from $(DEMO)')"
 	@echo "model and config: $(DEMO)/model.safetensors, config.json; scores: results.json; curve: summary.csv"
 
-test: install lint types unit conformance ## every check
+# all models take longer than a check should: one small model of each kind here, all by make conformance
+SMALL  := cifar_preact18 mocse_preact18 mocse_preact18_shared
+
+test: install lint types unit ## every check
+	$(MAKE) conformance MODELS="$(SMALL)"
 
 lint: install
 	$(BIN)/ruff format --check .

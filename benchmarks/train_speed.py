@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Where a training step's time goes, as ratios measured in one run.
 
-    python benchmarks/train_speed.py             # all three, a few minutes on 2 cores
+    python benchmarks/train_speed.py             # all of it, some minutes on 2 cores
     python benchmarks/train_speed.py --steps 3   # quicker, noisier
 
-Prints the data pipeline's share of a step of the smallest model; the throughput of MoCSE over that of the dense
-network with the same MACs, for each precision and memory layout and at each network's own fastest; and what
-``import mocse_timm`` adds to ``import timm``. Steps of the networks alternate, so a drifting machine hurts all alike.
+Prints the data pipeline's share of a step of the smallest model; the throughput of train.py's loop over a bare loop;
+the throughput of MoCSE over that of the dense network with the same MACs, for each precision and memory layout and at
+each network's own fastest; and what ``import mocse_timm`` adds to ``import timm``. What is compared runs in turns, so a
+drifting machine hurts all alike.
 """
 
 import argparse
@@ -20,12 +21,15 @@ from collections.abc import Callable
 
 import timm
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import mocse_timm  # noqa: F401  (registers the models)
 from mocse_timm.data import MemoryImages, MemoryLoader
+from mocse_timm.training.build import build_trainer
 from mocse_timm.training.config import TrainConfig
+from mocse_timm.training.loop import train_epoch
 from mocse_timm.training.recipes import build_recipe
 
 SETTINGS = {
@@ -68,7 +72,7 @@ def training_step(model: nn.Module, images: Tensor, labels: Tensor, amp: bool) -
     return step
 
 
-def alternate(steps: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+def alternate(steps: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Return the median seconds of each function, called in turn ``repeats`` times after one warm-up."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(repeats + 1):
@@ -112,12 +116,36 @@ def data_share(images: Tensor, labels: Tensor, repeats: int) -> None:
     loader = MemoryLoader(stored, batch_size=len(images), training=True)
     batches = itertools.chain.from_iterable(itertools.repeat(loader))
     step = training_step(small, images, labels, amp=True)
-    times = alternate({"data": lambda: next(batches) and None, "step": step}, 5 * repeats)
+    times = alternate({"data": lambda: next(batches), "step": step}, 5 * repeats)
     share = times["data"] / (times["data"] + times["step"])
     print(
         f"data pipeline: {1000 * times['data']:.1f} ms a batch beside {1000 * times['step']:.0f} ms of the smallest "
         f"model: {100 * share:.1f} % (goal under 5 %)"
     )
+
+
+def loop_throughput(images: Tensor, labels: Tensor, repeats: int) -> None:
+    """Print the throughput of train.py's loop over that of the barest loop, both on the smallest model."""
+    batches = 8
+    stored = MemoryImages(
+        torch.randint(0, 256, (batches * len(images), 3, 32, 32), dtype=torch.uint8), labels.repeat(batches)
+    )
+    loader = MemoryLoader(stored, batch_size=len(images), training=True)
+    config = TrainConfig(model="cifar_preact18", log_interval=1)
+    model = timm.create_model("cifar_preact18", width=0.125)
+    trainer = build_trainer(config, model, Accelerator(cpu=True), batches)
+    twin = timm.create_model("cifar_preact18", width=0.125)
+    optimizer = torch.optim.SGD(twin.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+
+    def bare() -> None:
+        for pictures, targets in loader:
+            loss = nn.functional.cross_entropy(twin(pictures), targets)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    times = alternate({"ours": lambda: train_epoch(trainer, loader, 0), "bare": bare}, repeats)
+    print(f"train.py's loop: {times['bare'] / times['ours']:.2f} of the throughput of a bare loop, smallest model")
 
 
 def import_cost(repeats: int) -> None:
@@ -128,7 +156,7 @@ def import_cost(repeats: int) -> None:
 
 
 def main() -> None:
-    """Run the three measurements."""
+    """Run all measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=7, help="timed steps of each network and setting")
@@ -138,6 +166,7 @@ def main() -> None:
     images = torch.rand(arguments.batch_size, 3, 32, 32)
     labels = torch.randint(0, 10, (arguments.batch_size,))
     data_share(images, labels, arguments.steps)
+    loop_throughput(images, labels, arguments.steps)
     expert_throughput(images, labels, arguments.steps)
     import_cost(min(5, arguments.steps))
 

@@ -1,4 +1,5 @@
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,13 @@ def test_a_set_too_large_for_memory_stays_on_disk(tmp_path: Path, monkeypatch: p
     assert isinstance(load(tmp_path).train, FileImages)
 
 
-def test_progress_shows_a_bar_for_each_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_shows_a_bar_for_each_part_on_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_folder(tmp_path)
+    load(tmp_path, progress=True)  # a log file gets no bar
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     load(tmp_path)
     assert capsys.readouterr().err == ""
     load(tmp_path, progress=True)

@@ -98,6 +98,7 @@ def test_both_loaders_put_images_in_the_same_order() -> None:
     assert len(one_by_one) == len(batchwise) == 3 and one_by_one.num_images == batchwise.num_images == 12
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # torch's advice on one core
 def test_workers_change_nothing_and_epochs_repeat_exactly() -> None:
     def run(num_workers: int, epochs: tuple[int, ...]) -> list[Tensor]:
         loader = train_loader(small_set(), num_workers=num_workers, augmentation={"aa": POLICY, "reprob": 0.5})

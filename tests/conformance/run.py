@@ -76,6 +76,7 @@ def main(models: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] =
     lay_out_tests(fetch_sdist(timm.__version__), timm.__version__)
     # GITHUB_ACTIONS leaves out what timm leaves out of its own CI: downloads, and scripting what fx has traced
     environment = os.environ | {"GITHUB_ACTIONS": "1", "MOCSE_CONFORMANCE_MODELS": " ".join(models or ours)}
+    environment.setdefault("TIMEOUT", "900")  # seconds a test; timm's 120 are for an idle machine
     environment.setdefault("OMP_NUM_THREADS", "1")  # batches of one or two images: threads cost more than they give
     arguments = ["-q", "-ra", "--durations=5", "-p", "no:cacheprovider", "test_models.py"]
     done = subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=WORKPLACE, env=environment)
