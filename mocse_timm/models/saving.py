@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,5 +35,6 @@ def save_model(
         config["label_names"] = list(class_names)
     with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as beside:
         save_for_hf(model, beside, model_config=config, safe_serialization=True)
+        shutil.copymode(Path(beside) / "config.json", Path(beside) / "model.safetensors")  # safetensors' is owner-only
         for name in ("model.safetensors", "config.json"):
             os.replace(Path(beside) / name, folder / name)
