@@ -84,7 +84,7 @@ def alternate(steps: dict[str, Callable[[], object]], repeats: int) -> dict[str,
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def expert_throughput(images: Tensor, labels: Tensor, repeats: int) -> None:
+def expert_throughput(images: Tensor, labels: Tensor, repeats: int, with_bf16: bool) -> None:
     """Print MoCSE's training throughput over the dense network's of the same MACs."""
     torch.manual_seed(0)
     macs = million_macs(timm.create_model("mocse_preact18"))
@@ -92,6 +92,8 @@ def expert_throughput(images: Tensor, labels: Tensor, repeats: int) -> None:
     print(f"mocse_preact18, {macs:.0f} MMACs, against cifar_preact18 width={widths}, {twin_macs:.0f} MMACs:")
     best: dict[str, float] = {}
     for name, (amp, layout) in SETTINGS.items():
+        if amp and not with_bf16:
+            continue
         batch = images.to(memory_format=layout)
         experts = timm.create_model("mocse_preact18").to(memory_format=layout)  # pyright: ignore[reportCallIssue]
         dense = timm.create_model("cifar_preact18", width=widths).to(memory_format=layout)  # pyright: ignore[reportCallIssue]
@@ -160,6 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=7, help="timed steps of each network and setting")
+    parser.add_argument("--no-bf16", action="store_true", help="for CPUs without AMX, where bf16 takes very long")
     arguments = parser.parse_args()
     threads = f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"
     print(f"batch {arguments.batch_size}, {threads}, torch {torch.__version__}")
@@ -167,7 +170,7 @@ def main() -> None:
     labels = torch.randint(0, 10, (arguments.batch_size,))
     data_share(images, labels, arguments.steps)
     loop_throughput(images, labels, arguments.steps)
-    expert_throughput(images, labels, arguments.steps)
+    expert_throughput(images, labels, arguments.steps, not arguments.no_bf16)
     import_cost(min(5, arguments.steps))
 
 

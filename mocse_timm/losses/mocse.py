@@ -103,7 +103,8 @@ def multi_label_loss(log_odds: Tensor, targets: Tensor) -> Tensor:
     """Return the experts' binary cross-entropy alone, for images that show several classes or none.
 
     Args:
-        log_odds: (B, C), the scores of a MoCSE model whose aggregation is ``log_odds``.
+        log_odds: (B, C), from :func:`mocse_timm.models.aggregation.class_log_odds`, or the scores of a model whose
+            aggregation is ``log_odds``.
         targets: (B, C), 1 where the image shows the class, else 0.
 
     Returns:

@@ -67,7 +67,7 @@ class MoCSE(nn.Module):
         backbone_args: dict[str, Any] | None = None,
         num_classes: int = 10,
         num_experts: int | None = None,
-        aggregation: str = "log_odds",
+        aggregation: str = "log_confidence",
         expert_width: float | None = None,
         width: float | None = None,
         shared_stages: int = 0,
