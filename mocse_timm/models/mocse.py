@@ -122,6 +122,7 @@ class MoCSE(nn.Module):
     @property
     def _model_args(self) -> dict[str, Any]:
         arguments = dict(self.__dict__.get("_recorded_args", {}))
+        arguments["aggregation"] = self.aggregation  # recorded even where it is the default, which may change
         arguments.pop("num_experts", None)  # reset_classifier may have changed it
         if not self.one_expert_per_class or self.num_classes == 0:
             arguments["num_experts"] = len(self.experts)
