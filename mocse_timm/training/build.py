@@ -73,10 +73,10 @@ def build_model(config: TrainConfig, num_classes: int) -> nn.Module:
         raise BadInput(f"--model-kwargs {clash[0]}={given}: this follows from the data or has a flag of its own")
     try:
         model: Any = timm.create_model(config.model, pretrained=config.pretrained, **options, **config.model_kwargs)
+        if config.grad_checkpointing:  # a model that cannot refuses by an assertion
+            model.set_grad_checkpointing()
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise BadInput(f"--model {config.model}: {' '.join(str(error).split())}") from error
-    if config.grad_checkpointing:
-        model.set_grad_checkpointing()
     return model
 
 
