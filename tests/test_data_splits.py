@@ -55,3 +55,16 @@ def test_known_labels_of_files_are_checked_and_unknown_ones_are_not() -> None:
     DataSplits("toy", FileImages(TwoFiles()), some_images(0), ("a", "b"))
     with pytest.raises(BadInput, match="has label 9"):
         DataSplits("toy", FileImages(TwoFiles(), torch.tensor([0, 9])), some_images(0), ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("name", "public"),
+    [
+        ("digits", "digits"),
+        ("folder:/home/someone/pets", "folder:pets"),
+        ("folder:pets/", "folder:pets"),
+        ("hfds/user/pets", "hfds/user/pets"),
+    ],
+)
+def test_what_may_be_published_does_not_say_where_a_folder_lies(name: str, public: str) -> None:
+    assert DataSplits(name, some_images(0, 1), some_images(1), ("a", "b")).public_name == public

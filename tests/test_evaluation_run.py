@@ -68,6 +68,13 @@ def test_mixture_from_flags_to_results_file(mixture: Path, tmp_path: Path, capsy
     assert "class  accuracy %  precision  recall   AUROC" in printed
 
 
+def test_the_memory_layout_does_not_change_the_scores(run: Path) -> None:
+    plain = validate(ValidateConfig(str(run), device="cpu"))
+    channels_last = validate(ValidateConfig(str(run), device="cpu", channels_last=True))
+    assert channels_last.loss == pytest.approx(plain.loss, rel=1e-5)
+    assert channels_last.top1 == pytest.approx(plain.top1)
+
+
 def test_the_training_images_can_be_scored(run: Path) -> None:
     assert validate(ValidateConfig(str(run), device="cpu", split="train")).num_images == 1442
 

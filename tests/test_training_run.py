@@ -119,6 +119,7 @@ def test_expert_loss_weight_zero_trains_on_the_aggregate_alone(tmp_path: Path) -
         ([*MOCSE[:2], "--model-kwargs", "num_experts=11"], "num_experts must be between 1 and the number of classes"),
         (["--model-kwargs", "num_classes=5"], "num_classes=5: this follows from the data"),
         (["--model-kwargs", "depth=5"], "unexpected keyword argument 'depth'"),
+        (["--model", "dla46_c", "--model-kwargs", "--grad-checkpointing"], "gradient checkpointing not supported"),
         (["--dataset", "digit"], "unknown data set 'digit'"),
         (["--dataset", "folder:nowhere"], "nowhere"),
         (["--objective", "mocse"], "--objective mocse needs a model with class experts"),

@@ -1,6 +1,7 @@
 """What a data set is here: a training part, a validation part, and the names of the classes."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -73,7 +74,7 @@ class DataSplits:
     """A data set ready for loaders.
 
     Args:
-        name: as the user wrote it, for messages and cards.
+        name: as the user wrote it, for messages.
         train: images to learn from.
         validation: images to measure on, none of them in ``train``.
         class_names: one per class; a label is an index into it.
@@ -109,3 +110,9 @@ class DataSplits:
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+    @property
+    def public_name(self) -> str:
+        """The name for what may be published: of a folder only its last part, never where it lies on this machine."""
+        prefix, colon, path = self.name.partition(":")
+        return f"{prefix}:{Path(path).resolve().name}" if colon and prefix == "folder" else self.name

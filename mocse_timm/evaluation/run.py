@@ -166,7 +166,7 @@ def _facts(config: ValidateConfig, model: nn.Module, data: DataSplits, images_pe
     cropped = isinstance(_chosen_split(config, data), FileImages)  # images in memory are used whole
     return RunFacts(
         model=config.model,
-        dataset=data.name,
+        dataset=data.public_name,
         split=config.split,
         param_count=round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 2),
         img_size=config.img_size or _model_size(model),

@@ -74,7 +74,8 @@ class _Sums:
     def add(self, values: dict[str, Tensor], images: int) -> None:
         self.images += images
         for name, value in values.items():
-            self.totals[name] = self.totals.get(name, 0.0) + value.detach().double() * images
+            exact = torch.float32 if value.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+            self.totals[name] = self.totals.get(name, 0.0) + value.detach().to(exact) * images
 
     def means(self, accelerator: Accelerator | None = None) -> dict[str, float]:
         """Return the means so far, of this process or, with ``accelerator``, of all."""

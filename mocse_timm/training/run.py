@@ -108,11 +108,11 @@ def _summary_row(scores: Scores) -> dict[str, float]:
     return row
 
 
-def _facts(trainer: Trainer, scores: Scores) -> dict[str, Any]:
-    """Return what config.json says about how the weights came to be."""
+def _facts(trainer: Trainer, data: DataSplits, scores: Scores) -> dict[str, Any]:
+    """Return what config.json says about how the weights came to be; it is public where the weights are."""
     config = trainer.config
     return {
-        "dataset": config.dataset,
+        "dataset": data.public_name,
         "epochs": trainer.progress.epoch,
         "seed": config.seed,
         "weights": "average" if trainer.ema else "last",
@@ -122,7 +122,7 @@ def _facts(trainer: Trainer, scores: Scores) -> dict[str, Any]:
 
 
 def _train_epochs(
-    trainer: Trainer, folder: RunFolder, train_loader: Loader, validation_loader: Loader, class_names: Sequence[str]
+    trainer: Trainer, folder: RunFolder, train_loader: Loader, validation_loader: Loader, data: DataSplits
 ) -> Scores | None:
     config, accelerator, progress = trainer.config, trainer.accelerator, trainer.progress
     scores = None
@@ -131,10 +131,10 @@ def _train_epochs(
         progress.epoch = epoch + 1
         row: dict[str, float] = {}
         if progress.epoch % config.val_interval == 0 or progress.epoch == config.epochs:
-            scores = _evaluate(trainer, validation_loader, class_names)
+            scores = _evaluate(trainer, validation_loader, data.class_names)
             row = _summary_row(scores)
             if accelerator.is_main_process:
-                _write_results(trainer, folder, epoch, means, scores, class_names)
+                _write_results(trainer, folder, epoch, means, scores, data)
         for scheduler in trainer.schedulers:
             scheduler.step(progress.epoch, row.get("top1"))
         accelerator.log({f"train_{k}": v for k, v in means.items()} | {f"eval_{k}": v for k, v in row.items()}, epoch)
@@ -148,11 +148,11 @@ def _write_results(
     epoch: int,
     means: dict[str, float],
     scores: Scores,
-    class_names: Sequence[str],
+    data: DataSplits,
 ) -> None:
     folder.append_summary(epoch, means, _summary_row(scores), trainer.learning_rate)
     model = trainer.ema.module if trainer.ema else trainer.model
-    save_model(model, folder.path, facts=_facts(trainer, scores), class_names=class_names)
+    save_model(model, folder.path, facts=_facts(trainer, data, scores), class_names=data.class_names)
     log.info(
         f"epoch {epoch + 1}/{trainer.config.epochs}: loss {means['loss']:.3f}, train {means['top1']:.2f} %, "
         f"validation {scores.top1:.2f} %, {means['images_per_second']:.0f} images/s"
@@ -182,7 +182,7 @@ def train(config: TrainConfig) -> Path:
     accelerator.wait_for_everyone()
     with _logging_to(folder, accelerator.is_main_process):
         _start(trainer, folder, data)
-        scores = _train_epochs(trainer, folder, train_loader, validation_loader, data.class_names)
+        scores = _train_epochs(trainer, folder, train_loader, validation_loader, data)
         accelerator.end_training()
         if scores is None:
             log.info(f"nothing left to train: {folder.path} has its {config.epochs} epochs; give more --epochs")
