@@ -1,9 +1,10 @@
-"""Train and eval flags are put back one by one."""
+"""Train and eval flags, and which parameters learn, are put back one by one."""
 
 import pytest
+import torch
 from torch import nn
 
-from mocse_timm.modes import evaluating
+from mocse_timm.modes import evaluating, held
 
 
 def test_a_frozen_batch_norm_stays_frozen() -> None:
@@ -19,3 +20,19 @@ def test_flags_come_back_after_an_error() -> None:
     with pytest.raises(RuntimeError, match="stop"), evaluating(model):
         raise RuntimeError("stop")
     assert model.training
+
+
+def test_held_modules_change_in_no_bit_while_others_learn() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Linear(2, 2))
+    model[2].bias.requires_grad_(False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    with held([model[1], model[2]]):
+        model(torch.randn(8, 2)).square().sum().backward()
+        assert [module.training for module in model] == [True, False, False]
+    optimizer.step()
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"0.weight", "0.bias"}
+    assert all(module.training for module in model)
+    assert [p.requires_grad for p in model.parameters()] == [True, True, True, True, True, False]

@@ -1,0 +1,83 @@
+"""AutoAttack, by pyautoattack: the standard of robust accuracy. An extra: ``pip install "mocse_timm[attacks]"``.
+
+Paper: `Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks` -
+https://arxiv.org/abs/2003.01690
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mocse_timm.attacks.budget import Budget, check_images
+from mocse_timm.checks import BadInput
+from mocse_timm.modes import evaluating
+
+__all__ = ["autoattack", "require_autoattack"]
+
+FEWEST_CLASSES = 4  # its targeted attacks compare the best three wrong classes
+TARGETS = 9  # wrong classes its targeted attacks aim at by default
+
+
+def require_autoattack() -> Any:
+    """Return the ``AutoAttack`` class.
+
+    Raises:
+        BadInput: if pyautoattack is not installed.
+    """
+    try:
+        from pyautoattack import AutoAttack
+    except ImportError:
+        raise BadInput('AutoAttack needs pyautoattack: pip install "mocse_timm[attacks]"') from None
+    return AutoAttack
+
+
+def autoattack(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    norm: str = "linf",
+    batch_size: int = 250,
+    seed: int = 0,
+) -> Tensor:
+    """Return the images that the standard version of AutoAttack finds: APGD twice, FAB and Square in turn.
+
+    An image one of them has changed is left out by the next, so the cost falls with the model's robustness.
+
+    Args:
+        model: maps images to logits (B, C) of at least 4 classes, on the images' device.
+        images: (N, channels, H, W), float in [0, 1].
+        labels: (N,), int64 class indices.
+        epsilon, norm: see :class:`mocse_timm.attacks.budget.Budget`.
+        batch_size: images a step.
+        seed: of every random draw.
+
+    Returns:
+        (N, channels, H, W), float in [0, 1]; unchanged where no attack succeeded.
+
+    Raises:
+        BadInput: if pyautoattack is missing, there are fewer than 4 classes, images leave [0, 1], or epsilon is out of
+            range.
+
+    Source:
+        Croce and Hein 2020, arXiv:2003.01690.
+    """
+    Budget(epsilon, 1, 0, norm)  # pyright: ignore[reportArgumentType]  (checked there)
+    check_images(images)
+    if epsilon == 0 or len(images) == 0:
+        return images.clone()
+    attack_class = require_autoattack()
+    with evaluating(model):
+        with torch.no_grad():
+            num_classes = model(images[:1]).shape[1]
+        if num_classes < FEWEST_CLASSES:
+            raise BadInput(
+                f"AutoAttack needs at least {FEWEST_CLASSES} classes, the model has {num_classes}: use pgd50"
+            )
+        name = {"linf": "Linf", "l2": "L2"}[norm]
+        adversary = attack_class(model, norm=name, eps=epsilon, device=images.device, seed=seed)
+        adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = min(TARGETS, num_classes - 1)
+        attacked, _ = adversary.run_standard_evaluation(images, labels, batch_size=batch_size)
+    return attacked.to(images.device)

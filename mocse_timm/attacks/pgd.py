@@ -1,0 +1,199 @@
+"""Projected gradient descent, in linf and l2.
+
+Paper: `Towards Deep Learning Models Resistant to Adversarial Attacks` - https://arxiv.org/abs/1706.06083
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mocse_timm.attacks.budget import Budget, check_images
+from mocse_timm.attacks.steps import ascend, draw_start, project
+from mocse_timm.modes import evaluating
+
+__all__ = ["Model", "pgd_l2", "pgd_linf", "walk"]
+
+Model = Callable[[Tensor], Tensor]
+
+
+def walk(objective: Callable[[Tensor], Tensor], start: Tensor, origin: Tensor, budget: Budget) -> Tensor:
+    """Return the images that ``budget.steps`` projected gradient steps reach from ``start``.
+
+    Args:
+        objective: images (B, ...) to (B,), the numbers to make large.
+        start: (B, ...), where to begin.
+        origin: (B, ...), the images that ``budget`` measures from.
+    """
+    images = start.detach()
+    for _ in range(budget.steps):
+        with torch.enable_grad():
+            images.requires_grad_()
+            (gradient,) = torch.autograd.grad(objective(images).sum(), images)
+        images = project(
+            ascend(images.detach(), gradient, budget.step_size, budget.norm), origin, budget.epsilon, budget.norm
+        )
+    return images.detach()
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits.float(), labels, reduction="none")
+
+
+def _walk_until_wrong(model: Model, start: Tensor, origin: Tensor, labels: Tensor, budget: Budget) -> Tensor:
+    """Like :func:`walk` on the cross-entropy, but an image that is classified wrongly stays where it is.
+
+    The others go on in a smaller batch, so a weak model costs little.
+    """
+    result = start.clone()
+    active = torch.arange(len(start), device=start.device)
+    images = start
+    for _ in range(budget.steps):
+        with torch.enable_grad():
+            images = images.detach().requires_grad_()
+            logits = model(images)
+            (gradient,) = torch.autograd.grad(_cross_entropy(logits, labels[active]).sum(), images)
+        right = logits.argmax(dim=1) == labels[active]
+        result[active] = images.detach()
+        active, images, gradient = active[right], images.detach()[right], gradient[right]
+        if len(active) == 0:
+            return result
+        images = project(
+            ascend(images, gradient, budget.step_size, budget.norm), origin[active], budget.epsilon, budget.norm
+        )
+    result[active] = images
+    return result
+
+
+def _pgd(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    budget: Budget,
+    *,
+    with_random_start: bool,
+    restarts: int,
+    early_stop: bool,
+    generator: torch.Generator | None,
+) -> Tensor:
+    check_images(images)
+    images = images.detach()
+    if labels.shape != images.shape[:1]:
+        raise ValueError(f"labels must have shape {tuple(images.shape[:1])}, got {tuple(labels.shape)}")
+    if restarts < 1:
+        raise ValueError(f"restarts must be at least 1, got {restarts}")
+    if budget.epsilon == 0 or len(images) == 0:
+        return images.clone()
+
+    def attempt(origin: Tensor, targets: Tensor) -> Tensor:
+        start = draw_start(origin, budget, generator) if with_random_start else origin
+        if early_stop:
+            return _walk_until_wrong(model, start, origin, targets, budget)
+        return walk(lambda x: _cross_entropy(model(x), targets), start, origin, budget)
+
+    with evaluating(model):
+        attacked = attempt(images, labels)
+        if restarts > 1:
+            attacked = _best_of(model, images, labels, attacked, attempt, restarts)
+    return attacked
+
+
+def _best_of(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    attacked: Tensor,
+    attempt: Callable[[Tensor, Tensor], Tensor],
+    restarts: int,
+) -> Tensor:
+    """Repeat ``attempt`` on the images that are still classified correctly, keeping each image's largest loss."""
+
+    def judge(candidates: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            logits = model(candidates)
+        return _cross_entropy(logits, targets), logits.argmax(dim=1) == targets
+
+    loss, right = judge(attacked, labels)
+    for _ in range(restarts - 1):
+        active = right.nonzero().squeeze(1)
+        if len(active) == 0:
+            break
+        candidates = attempt(images[active], labels[active])
+        new_loss, still_right = judge(candidates, labels[active])
+        better = ~still_right | (new_loss > loss[active])
+        attacked[active[better]] = candidates[better]
+        loss[active[better]] = new_loss[better]
+        right[active] = still_right
+    return attacked
+
+
+def pgd_linf(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    steps: int,
+    step_size: float | None = None,
+    random_start: bool = True,
+    restarts: int = 1,
+    early_stop: bool = False,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return the images within ``epsilon`` of the given ones, pixel by pixel, that projected gradient ascent finds.
+
+    Maximises the cross-entropy of the whole model: through the router too, where it has one.
+
+    Args:
+        model: maps images to logits (B, C); a module, or a function.
+        images: (B, channels, H, W), float in [0, 1].
+        labels: (B,), int64 class indices.
+        epsilon: largest change of a pixel, in [0, 1].
+        steps: gradient steps.
+        step_size: change of a pixel in a step; by default 2.5 * epsilon / steps.
+        random_start: begin at a random point of the ball instead of the image itself.
+        restarts: attempts; of each image the one with the largest loss counts.
+        early_stop: leave an image alone once it is classified wrongly. Robust accuracy stays the same, and the cost
+            falls; the loss of the attacked images is no longer the largest.
+        generator: source of the random starts; torch's own when None.
+
+    Returns:
+        (B, channels, H, W), float in [0, 1], detached.
+
+    Raises:
+        BadInput: if images leave [0, 1] or epsilon, steps or step size are out of range, see :class:`Budget`.
+
+    Source:
+        Madry et al. 2018, arXiv:1706.06083, section 2.1.
+    """
+    budget = Budget(epsilon, steps, _step_size(epsilon, steps, step_size), "linf")
+    options = {"restarts": restarts, "early_stop": early_stop, "generator": generator}
+    return _pgd(model, images, labels, budget, with_random_start=random_start, **options)
+
+
+def pgd_l2(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    steps: int,
+    step_size: float | None = None,
+    random_start: bool = True,
+    restarts: int = 1,
+    early_stop: bool = False,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return the images within the Euclidean distance ``epsilon`` that projected gradient ascent finds.
+
+    Arguments, return value and errors as in :func:`pgd_linf`, with ``epsilon`` and ``step_size`` measured over all
+    pixels of an image together.
+    """
+    budget = Budget(epsilon, steps, _step_size(epsilon, steps, step_size), "l2")
+    options = {"restarts": restarts, "early_stop": early_stop, "generator": generator}
+    return _pgd(model, images, labels, budget, with_random_start=random_start, **options)
+
+
+def _step_size(epsilon: float, steps: int, step_size: float | None) -> float:
+    return 2.5 * epsilon / max(steps, 1) if step_size is None else step_size

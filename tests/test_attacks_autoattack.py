@@ -1,0 +1,77 @@
+"""AutoAttack through its adapter, and our PGD beside its first attack on a small trained network."""
+
+import sys
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mocse_timm.attacks import autoattack, pgd_linf
+from mocse_timm.checks import BadInput
+from mocse_timm.data import MemoryImages, load_data, to_float
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Tensor, Tensor]:
+    data = load_data("digits", model_size=8).validation
+    assert isinstance(data, MemoryImages)
+    return to_float(data.images)[:100], data.labels[:100]
+
+
+@pytest.fixture(scope="module")
+def trained() -> nn.Module:
+    """A small network trained on digits to about 95 %."""
+    torch.manual_seed(0)
+    data = load_data("digits", model_size=8).train
+    assert isinstance(data, MemoryImages)
+    images, labels = to_float(data.images), data.labels
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(16 * 36, 10))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    return model.train()
+
+
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    model.eval()
+    found = 100 * (model(images).argmax(dim=1) == labels).float().mean().item()
+    model.train()
+    return found
+
+
+def test_our_pgd_is_as_strong_as_theirs(trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """APGD on the cross-entropy, 100 steps; robust accuracies within 1 %."""
+    from pyautoattack import AutoAttack
+
+    images, labels = digits
+    trained.eval()
+    adversary = AutoAttack(trained, norm="Linf", eps=0.12, version="custom", attacks=["apgd-ce"], seed=0)
+    theirs, _ = adversary.run_standard_evaluation(images, labels)
+    ours = pgd_linf(trained, images, labels, epsilon=0.12, steps=100, step_size=0.006, restarts=2)
+    found = [accuracy(trained, attacked, labels) for attacked in (theirs, ours)]
+    assert 10 < found[0] < accuracy(trained, images, labels) - 10  # a number that could have come out otherwise
+    assert abs(found[0] - found[1]) <= 1
+
+
+def test_the_standard_version_runs_on_few_classes_and_puts_every_flag_back(digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = digits[0][:6], digits[1][:6] % 5
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.1), nn.Linear(192, 5))
+    attacked = autoattack(model, images, labels, epsilon=0.01)
+    assert model.training
+    assert (attacked - images).abs().max() <= 0.01 + 1e-6
+    assert accuracy(model, attacked, labels) <= accuracy(model, images, labels)
+    assert torch.equal(autoattack(model, images, labels, epsilon=0.01), attacked)  # seeded
+
+
+def test_too_few_classes_and_a_missing_package_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments: dict[str, Any] = {"images": torch.zeros(2, 3), "labels": torch.zeros(2, dtype=torch.int64)}
+    with pytest.raises(BadInput, match="AutoAttack needs at least 4 classes, the model has 3: use pgd50"):
+        autoattack(nn.Linear(3, 3), **arguments, epsilon=0.1)
+    monkeypatch.setitem(sys.modules, "pyautoattack", None)
+    with pytest.raises(BadInput, match="AutoAttack needs pyautoattack: pip install"):
+        autoattack(nn.Linear(3, 5), **arguments, epsilon=0.1)
