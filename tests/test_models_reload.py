@@ -35,7 +35,7 @@ save_file(logits, root / "reloaded.safetensors")
 
 def narrow(name: str, **arguments: Any) -> Any:
     """Build ``name`` at an eighth of the width."""
-    widths: dict[str, Any] = {"width": 0.125} if name.startswith("cifar_") else {"expert_width": 0.125}
+    widths: dict[str, Any] = {"expert_width": 0.125} if name.startswith("mocse") else {"width": 0.125}
     if name.endswith("_shared"):
         widths["width"] = 0.125
     torch.manual_seed(0)
@@ -48,6 +48,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in NAM
         "mocse",
         {"backbone": "test_resnet", "backbone_args": {"stem_width": 8}, "expert_width": None, "num_classes": 2},
     ),
+    "routed_timm_backbone": ("advmoe", {"backbone": "test_vit", "width": None, "num_experts": 3, "img_size": 32}),
     "no_classes": ("mocse", {"num_classes": 0, "num_experts": 4}),
     "two_classes": ("mocse_preact18_shared", {"num_classes": 2}),
 }
@@ -82,7 +83,9 @@ def test_every_name_has_its_cfg(name: str) -> None:
     assert (cfg.mean, cfg.std, cfg.crop_pct) == ((0, 0, 0), (1, 1, 1), 1.0)
 
 
-@pytest.mark.parametrize("name", ["cifar_preact18", "mocse_preact18", "mocse_preact18_shared", "two_classes"])
+@pytest.mark.parametrize(
+    "name", ["cifar_preact18", "mocse_preact18", "mocse_preact18_shared", "two_classes", "advmoe_resnet18"]
+)
 def test_reload_adapts_classes_and_channels(name: str, saved: Path) -> None:
     source = f"local-dir:{saved / name}"
     original: Any = timm.create_model(source, pretrained=True).eval()

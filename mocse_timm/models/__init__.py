@@ -1,6 +1,8 @@
 """Importing this room registers every model with timm."""
 
+from mocse_timm.models import advmoe_zoo as advmoe_zoo
 from mocse_timm.models import mocse_zoo as mocse_zoo
+from mocse_timm.models.advmoe import AdvMoE as AdvMoE
 from mocse_timm.models.cifar_densenet import CifarDenseNet as CifarDenseNet
 from mocse_timm.models.cifar_preact import CifarPreAct as CifarPreAct
 from mocse_timm.models.cifar_resnet import CifarResNet as CifarResNet

@@ -23,6 +23,7 @@ class CifarDenseNet(CifarNet):
         depths: layers in each dense block.
         growth: channels each layer adds at width 1; the stem has twice as many.
         width: multiplier of ``growth``, or one a stage (the stem takes the first); rounded to whole channels.
+        stem_width: the stem's own multiplier.
         kwargs: see :class:`CifarNet`.
     """
 
@@ -31,6 +32,7 @@ class CifarDenseNet(CifarNet):
         depths: Sequence[int] = (6, 12, 24, 16),
         growth: int = 12,
         width: float | Sequence[float] = 1.0,
+        stem_width: float | None = None,
         in_chans: int = 3,
         device=None,
         dtype=None,
@@ -38,7 +40,7 @@ class CifarDenseNet(CifarNet):
     ):
         placement: dict[str, Any] = {"device": device, "dtype": dtype}
         growths = [max(1, round(growth * w)) for w in stage_widths(width, len(depths))]
-        channels = 2 * growths[0]
+        channels = 2 * (max(1, round(growth * stem_width)) if stem_width else growths[0])
         stem = create_conv2d(in_chans, channels, 3, **placement)
         stages, feature_info = [], []
         for index, (depth, stage_growth) in enumerate(zip(depths, growths, strict=True)):

@@ -24,6 +24,7 @@ class CifarPreAct(CifarNet):
         channels: channels of each stage at width 1.
         stem_channels: channels of the stem at width 1.
         width: multiplier of all channels, or one a stage (the stem takes the first).
+        stem_width: the stem's own multiplier.
         scale_stem: whether ``width`` applies to the stem. Wide ResNets keep theirs at 16.
         kwargs: see :class:`CifarNet`.
     """
@@ -34,6 +35,7 @@ class CifarPreAct(CifarNet):
         channels: Sequence[int] = (64, 128, 256, 512),
         stem_channels: int = 64,
         width: float | Sequence[float] = 1.0,
+        stem_width: float | None = None,
         scale_stem: bool = True,
         in_chans: int = 3,
         device=None,
@@ -42,7 +44,7 @@ class CifarPreAct(CifarNet):
     ):
         placement: dict[str, Any] = {"device": device, "dtype": dtype}
         widths = stage_widths(width, len(depths))
-        in_chs = scale_channels(stem_channels, widths[0]) if scale_stem else stem_channels
+        in_chs = scale_channels(stem_channels, stem_width or widths[0]) if scale_stem else stem_channels
         stem = create_conv2d(in_chans, in_chs, 3, **placement)
         stages, feature_info = [], []
         for index, (depth, stage_channels, stage_width) in enumerate(zip(depths, channels, widths, strict=True)):

@@ -23,6 +23,7 @@ class CifarResNet(CifarNet):
         depths: blocks in each stage.
         channels: channels of each stage at width 1; the stem has the first stage's.
         width: multiplier of all channels, or one a stage (the stem takes the first).
+        stem_width: the stem's own multiplier.
         kwargs: see :class:`CifarNet`.
     """
 
@@ -31,6 +32,7 @@ class CifarResNet(CifarNet):
         depths: Sequence[int] = (2, 2, 2, 2),
         channels: Sequence[int] = (64, 128, 256, 512),
         width: float | Sequence[float] = 1.0,
+        stem_width: float | None = None,
         in_chans: int = 3,
         device=None,
         dtype=None,
@@ -38,7 +40,7 @@ class CifarResNet(CifarNet):
     ):
         placement: dict[str, Any] = {"device": device, "dtype": dtype}
         widths = stage_widths(width, len(depths))
-        in_chs = scale_channels(channels[0], widths[0])
+        in_chs = scale_channels(channels[0], stem_width or widths[0])
         stem = ConvNormAct(in_chans, in_chs, 3, **placement)
         stages, feature_info = [], []
         for index, (depth, stage_channels, stage_width) in enumerate(zip(depths, channels, widths, strict=True)):

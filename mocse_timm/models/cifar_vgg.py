@@ -22,6 +22,7 @@ class CifarVGG(CifarNet):
         depths: convolutions in each stage, the stem counted in the first.
         channels: channels of each stage at width 1.
         width: multiplier of all channels, or one a stage (the stem takes the first).
+        stem_width: the stem's own multiplier.
         kwargs: see :class:`CifarNet`.
     """
 
@@ -30,6 +31,7 @@ class CifarVGG(CifarNet):
         depths: Sequence[int] = (2, 2, 3, 3, 3),
         channels: Sequence[int] = (64, 128, 256, 512, 512),
         width: float | Sequence[float] = 1.0,
+        stem_width: float | None = None,
         in_chans: int = 3,
         device=None,
         dtype=None,
@@ -37,7 +39,7 @@ class CifarVGG(CifarNet):
     ):
         placement: dict[str, Any] = {"device": device, "dtype": dtype}
         widths = stage_widths(width, len(depths))
-        in_chs = scale_channels(channels[0], widths[0])
+        in_chs = scale_channels(channels[0], stem_width or widths[0])
         # the published network keeps the convolutions' biases beside batch norm
         stem = ConvNormAct(in_chans, in_chs, 3, bias=True, **placement)
         stages, feature_info = [], []

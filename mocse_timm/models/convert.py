@@ -1,0 +1,125 @@
+"""Turning the layers of a finished network into expert layers, by name."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import timm
+import torch
+from timm.layers import Conv2dSame
+from torch import nn
+
+from mocse_timm.models.expert_layers import ExpertConv2d, ExpertLayer, ExpertLinear
+from mocse_timm.models.routing import RoutingSlot
+
+__all__ = ["convert", "convertible_layers", "set_bank"]
+
+CONVERTIBLE = (nn.Conv2d, Conv2dSame, nn.Linear)  # these types and no others: a subclass may use its weights otherwise
+STEM = r"^(?:stem|patch_embed|conv_stem)(?:\.|$)"
+SHORTCUT = r"(?:^|\.)(?:downsample|shortcut|skip|identity)(?:\.|$)"
+
+
+def _names(value: Any) -> set[str]:
+    return set() if not value else {value} if isinstance(value, str) else set(value)
+
+
+def _rows_seen(network: Any, names: Sequence[str], shape: Sequence[int], batch: int) -> dict[str, int]:
+    """Return how many rows each named layer gets when ``network`` computes features of ``batch`` images."""
+    rows: dict[str, int] = {}
+
+    def note(name: str) -> Any:
+        def hook(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+            rows[name] = 0 if name in rows or not inputs else inputs[0].shape[0]  # 0: used twice, or by keyword
+
+        return hook
+
+    hooks = [network.get_submodule(name).register_forward_pre_hook(note(name)) for name in names]
+    parameter = next(network.parameters())
+    try:
+        with torch.no_grad():
+            network.eval().forward_features(torch.zeros(batch, *shape, device=parameter.device, dtype=parameter.dtype))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return rows
+
+
+def convertible_layers(network: nn.Module, *, input_size: Sequence[int], cfg: Any = None) -> list[str]:
+    """Return the names of the layers of ``network`` that can become expert layers.
+
+    These are its convolutions and linear layers except the stem, the shortcuts, the classifier and what
+    runs after the features; and except those that do not see the images of a batch one by one: layers whose weights
+    are used without calling them, or twice, or on tables and not on images. A trial run tells, best with a copy of
+    the network on the meta device, where it costs nothing.
+
+    Args:
+        network: a timm model.
+        input_size: channels, height and width of its images.
+        cfg: timm's facts on it, with the names of stem and classifier.
+    """
+    excluded = _names(getattr(cfg, "first_conv", None)) | _names(getattr(cfg, "classifier", None))
+    several = [module for _, module in network.named_modules(remove_duplicate=False)]
+    owners: dict[int, int] = {}
+    for module in network.modules():
+        for parameter in module.parameters(recurse=False):
+            owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+    names = [
+        name
+        for name, module in network.named_modules()
+        if type(module) in CONVERTIBLE
+        and name not in excluded
+        and not re.search(STEM, name)
+        and not re.search(SHORTCUT, name)
+        and sum(other is module for other in several) == 1
+        and all(owners[id(parameter)] == 1 for parameter in module.parameters())
+    ]
+    two, three = (_rows_seen(network, names, input_size, batch) for batch in (2, 3))
+    return [name for name in names if two.get(name) and two[name] * 3 == three[name] * 2]
+
+
+def convert(network: nn.Module, names: Sequence[str], num_experts: int, slot: RoutingSlot) -> None:
+    """Turn the named layers of ``network`` into expert layers that read ``slot``; every expert starts as the layer was.
+
+    Raises:
+        ValueError: if ``names`` is empty, names no layer, or a layer that is neither Conv2d nor Linear.
+    """
+    if not names:
+        raise ValueError(
+            f"{type(network).__name__} has no layer that can hold several experts: choose another backbone"
+        )
+    for name in names:
+        parent_name, _, own_name = name.rpartition(".")
+        try:
+            parent = network.get_submodule(parent_name)
+            layer = parent.get_submodule(own_name)
+        except AttributeError:
+            raise ValueError(f"{type(network).__name__} has no layer {name!r}") from None
+        if type(layer) not in CONVERTIBLE:
+            raise ValueError(f"{name!r} is a {type(layer).__name__}: only Conv2d and Linear can hold several experts")
+        if isinstance(layer, nn.Linear):
+            bank: nn.Module = ExpertLinear.from_layer(layer, num_experts, slot)
+        else:
+            assert isinstance(layer, nn.Conv2d)
+            bank = ExpertConv2d.from_layer(layer, num_experts, slot)
+        setattr(parent, own_name, bank)
+
+
+def set_bank(network: nn.Module, names: Sequence[str], expert: int, source: nn.Module) -> None:
+    """Copy the named layers of ``source``, a network before conversion, into bank ``expert`` of a converted one."""
+    with torch.no_grad():
+        for name in names:
+            layer, dense = network.get_submodule(name), source.get_submodule(name)
+            assert isinstance(layer, ExpertLayer) and isinstance(dense, nn.Conv2d | nn.Linear)
+            weight, bias = layer.banks()[expert]
+            weight.copy_(dense.weight)
+            if bias is not None and dense.bias is not None:
+                bias.copy_(dense.bias)
+
+
+def trial_network(backbone: str, arguments: dict[str, Any]) -> nn.Module | None:
+    """Return the backbone on the meta device for :func:`convertible_layers`, or None where it cannot live there."""
+    try:
+        options: dict[str, Any] = arguments | {"device": "meta"}
+        return timm.create_model(backbone, **options)
+    except (TypeError, RuntimeError, NotImplementedError):
+        return None

@@ -1,0 +1,148 @@
+"""From a router's scores to which expert each image takes, and how layers deep in a network learn of it.
+
+Letters: B images, E experts, R rows of a layer's input; R is B, or a multiple where a layer sees windows of images.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils._pytree import tree_map_only
+
+__all__ = ["Dispatch", "RoutingSlot", "route_batch", "runs_masked"]
+
+
+@dataclass(frozen=True, eq=False)
+class Dispatch:
+    """The path of each image of one batch.
+
+    Args:
+        chosen: (B,) int64, the expert each image takes.
+        score: (B,), that expert's score where gradients flow back to the router; None where none do.
+        counts: images of each expert, E numbers, for a batch sorted by expert; None for a batch in its own order,
+            whose layers run every expert and keep the chosen one's output.
+    """
+
+    chosen: Tensor
+    score: Tensor | None
+    counts: tuple[int, ...] | None
+
+    @staticmethod
+    def per_row(values: Tensor, rows: Any) -> Tensor:
+        """Repeat ``values`` (B,) for the ``rows`` of a layer's input, which keeps an image's rows together."""
+        if isinstance(rows, int) and rows == 0:
+            return values
+        times = rows // values.shape[0]
+        return values[:, None].expand(-1, times).reshape(-1)
+
+
+class RoutingSlot:
+    """Where the layers of a network find the dispatch of the forward pass they are part of.
+
+    One slot is shared by all layers of a network and filled by a ``with`` block around their run. Each thread has its
+    own content, blocks may be nested, and copies of a network get an empty slot of their own. Reading it empty is an
+    error: a layer that runs outside its network would otherwise use some earlier batch's paths.
+    """
+
+    def __init__(self) -> None:
+        self._by_thread = threading.local()
+        self._traced: Dispatch | None = None  # torch.compile follows attributes, not threads
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        return RoutingSlot, ()
+
+    def _place(self) -> Any:
+        return self if torch.compiler.is_compiling() else self._by_thread
+
+    def read(self) -> Dispatch:
+        """Return the dispatch of the running forward pass.
+
+        Raises:
+            RuntimeError: if there is none.
+        """
+        found = self._traced if torch.compiler.is_compiling() else getattr(self._by_thread, "dispatch", None)
+        if found is None:
+            raise RuntimeError("an expert layer ran outside its network, which chooses the experts: call the network")
+        return found
+
+    @contextmanager
+    def filled(self, dispatch: Dispatch) -> Iterator[None]:
+        """Hold ``dispatch`` inside the block; afterwards what was there before is there again."""
+        if torch.compiler.is_compiling():
+            before, self._traced = self._traced, dispatch
+            try:
+                yield
+            finally:
+                self._traced = before
+        else:
+            before, self._by_thread.dispatch = getattr(self._by_thread, "dispatch", None), dispatch
+            try:
+                yield
+            finally:
+                self._by_thread.dispatch = before
+
+    def recall_in_backward(self, output: Tensor, dispatch: Dispatch) -> None:
+        """Hold ``dispatch`` again while gradients flow back from ``output``.
+
+        Layers under activation checkpointing run a second time then, long after their ``with`` block. Gradients
+        leave a network at its output, and the passes of one batch go back one after the other, the last one first, so
+        each pass finds its own dispatch.
+        """
+        if not output.requires_grad:
+            return
+
+        def recall(_: Tensor) -> None:
+            content = vars(self._by_thread)  # of the thread that runs the backward pass
+            content["dispatch"] = dispatch
+            torch.autograd.Variable._execution_engine.queue_callback(lambda: content.pop("dispatch", None))
+
+        output.register_hook(recall)
+
+
+def runs_masked(x: Any) -> bool:
+    """Return whether ``x`` is only a stand-in for images: under tracing, compiling or export, or without values."""
+    return (
+        isinstance(x, fx.Proxy)
+        or torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or x.is_meta
+        or isinstance(x, torch._subclasses.FakeTensor)
+    )
+
+
+def route_batch(slot: RoutingSlot, scores: Tensor, x: Tensor, run: Callable[[Tensor], Any]) -> Any:
+    """Return ``run(x)``, each image on the path of the expert with the largest score.
+
+    The batch is sorted by expert once, so that every layer finds an expert's images side by side, and what comes out
+    is put back in order. Where no values are at hand (:func:`runs_masked`) it stays as it is; layers run all experts.
+
+    Args:
+        slot: shared by the layers that ``run`` uses.
+        scores: (B, E).
+        x: (B, ...), the batch.
+        run: maps the batch to a tensor, or a structure of tensors, of B rows.
+    """
+    if runs_masked(x):
+        chosen = scores.argmax(dim=1)
+        gated = isinstance(x, fx.Proxy) or (scores.requires_grad and not torch.compiler.is_exporting())
+        score = scores.gather(1, chosen[:, None]).squeeze(1) if gated else None
+        with slot.filled(Dispatch(chosen, score, None)):
+            return run(x)
+    chosen = scores.argmax(dim=1)
+    order = chosen.argsort(stable=True)
+    score = scores[order, chosen[order]] if scores.requires_grad else None
+    counts = torch.bincount(chosen, minlength=scores.shape[1]).tolist()
+    dispatch = Dispatch(chosen[order], score, tuple(counts))
+    with slot.filled(dispatch):
+        outputs = run(x[order])
+    back = order.argsort()
+
+    def put_back(output: Tensor) -> Tensor:
+        slot.recall_in_backward(output, dispatch)
+        return output[back]
+
+    return tree_map_only(Tensor, put_back, outputs)
