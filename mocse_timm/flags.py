@@ -17,7 +17,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from mocse_timm.checks import BadInput, nearest
 
-__all__ = ["KeyValues", "parse_flags", "write_yaml"]
+__all__ = ["KeyValues", "Pixels", "parse_flags", "write_yaml"]
 
 Config = TypeVar("Config")
 
@@ -46,6 +46,24 @@ KeyValues = Annotated[
     ),
 ]
 """The type of a field such as ``--model-kwargs width=0.5 backbone=resnet18``, timm's notation."""
+
+
+def _parse_pixels(strings: list[str]) -> float:
+    numerator, slash, denominator = strings[0].partition("/")
+    return float(numerator) / float(denominator) if slash else float(numerator)
+
+
+Pixels = Annotated[
+    float,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="FLOAT|N/255",
+        instance_from_str=_parse_pixels,
+        is_instance=lambda value: isinstance(value, float | int),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+"""The type of a field such as ``--epsilon 8/255``: a number, or the quotient of two."""
 
 
 def _flags_from_yaml(path: Path, config_class: type) -> list[str]:

@@ -1,5 +1,6 @@
 """The parts of a training, each built from the flags and checked before anything is written."""
 
+from dataclasses import replace
 from typing import Any
 
 import timm
@@ -148,7 +149,7 @@ def build_trainer(config: TrainConfig, model: nn.Module, accelerator: Accelerato
     if config.torchcompile:
         task.compile(backend=config.torchcompile)
     task, *optimizers = accelerator.prepare(task, *[phase.optimizer for phase in phases])
-    phases = tuple(Phase(p.name, p.loss, optimizer) for p, optimizer in zip(phases, optimizers, strict=True))
+    phases = tuple(replace(phase, optimizer=o) for phase, o in zip(phases, optimizers, strict=True))
     progress = Progress()
     accelerator.register_for_checkpointing(progress, *schedulers, *([ema] if ema else []))
     return Trainer(config, accelerator, task, model, phases, schedulers, progress, ema)

@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from mocse_timm.attacks.budget import Budget
 from mocse_timm.checks import BadInput
-from mocse_timm.flags import KeyValues
+from mocse_timm.flags import KeyValues, Pixels
 
 __all__ = ["TrainConfig"]
 
@@ -52,6 +53,25 @@ class TrainConfig:
     """Weight of the experts' loss in --objective mocse."""
     smoothing: float = 0.0
     """Label smoothing."""
+
+    recipe: Literal["standard", "pgd", "trades", "advmoe"] = "standard"
+    """On clean images; on images attacked by PGD; TRADES; or AdvMoE's turns of experts and router."""
+    epsilon: Pixels = 8 / 255
+    """Largest change of a pixel by the attack, or of all together in --attack-norm l2. Pixels are in [0, 1]."""
+    attack_norm: Literal["linf", "l2"] = "linf"
+    """How changes are measured."""
+    attack_steps: int | None = None
+    """Gradient steps of the attack; by default 10, or 2 in --recipe advmoe, as its authors have it."""
+    step_size: Pixels | None = None
+    """Length of a step; by default a quarter of epsilon, or 5/8 of it in --recipe advmoe."""
+    beta: float = 6.0
+    """Weight of the agreement between clean and attacked answers, in trades and advmoe."""
+    router_objective: Literal["trades", "class"] = "trades"
+    """What AdvMoE's router learns: the model's loss (the paper), or class modulo experts (the authors' code)."""
+    router_lr: float | None = None
+    """The router's learning rate in --recipe advmoe; by default the experts'."""
+    balance_weight: float = 0.0
+    """Weight of a loss that spreads images over AdvMoE's experts."""
 
     opt: str = "sgd"
     """timm's optimiser name; its sgd is Nesterov, plain momentum is called momentum."""
@@ -154,16 +174,37 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "grad_accum_steps", "val_interval", "log_interval", "lr_base_size"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give at least 1")
-        for name in ("expert_loss_weight", "weight_decay", "warmup_epochs", "min_lr", "workers"):
+        for name in (
+            "expert_loss_weight",
+            "weight_decay",
+            "warmup_epochs",
+            "min_lr",
+            "workers",
+            "beta",
+            "balance_weight",
+        ):
             if getattr(self, name) < 0:
                 raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give 0 or more")
-        for name in ("lr", "lr_base", "clip_grad"):
+        for name in ("lr", "lr_base", "clip_grad", "router_lr"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give more than 0")
+        if self.recipe != "standard" and (self.mixup > 0 or self.cutmix > 0):
+            raise BadInput(f"--recipe {self.recipe} needs one label an image: leave out --mixup and --cutmix")
+        self.attack_budget()
         if not 0 <= self.smoothing < 1:
             raise BadInput(f"--smoothing is {self.smoothing}: give a number from 0 to below 1")
         if not 0 < self.model_ema_decay < 1:
             raise BadInput(f"--model-ema-decay is {self.model_ema_decay}: give a number between 0 and 1")
+
+    def attack_budget(self) -> Budget:
+        """Return what the recipe's attack may do, with the defaults of its paper filled in."""
+        steps, share = (2, 5 / 8) if self.recipe == "advmoe" else (10, 1 / 4)
+        return Budget(
+            self.epsilon,
+            steps if self.attack_steps is None else self.attack_steps,
+            share * self.epsilon if self.step_size is None else self.step_size,
+            self.attack_norm,
+        )
 
     @staticmethod
     def flag(name: str) -> str:

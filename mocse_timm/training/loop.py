@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from mocse_timm.checks import BadInput
 from mocse_timm.data.loaders import Loader
+from mocse_timm.modes import held
 from mocse_timm.training.config import TrainConfig
 from mocse_timm.training.phases import Phase
 from mocse_timm.training.recipes import learning_rate
@@ -69,10 +70,9 @@ class _Sums:
 
     def __init__(self) -> None:
         self.totals: dict[str, Tensor] = {}
-        self.images = 0
+        self.images = 0  # that the first phase saw; every phase sees the same
 
     def add(self, values: dict[str, Tensor], images: int) -> None:
-        self.images += images
         for name, value in values.items():
             exact = torch.float32 if value.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
             self.totals[name] = self.totals.get(name, 0.0) + value.detach().to(exact) * images
@@ -105,12 +105,15 @@ def _accuracy(logits: Tensor, targets: Tensor) -> Tensor:
 def _step(trainer: Trainer, phase: Phase, group: list[tuple[Tensor, Tensor]], sums: _Sums) -> None:
     """One optimiser step on the batches of ``group``, whose gradients are averaged."""
     accelerator, config = trainer.accelerator, trainer.config
+    first = phase is trainer.phases[0]
     for index, (images, targets) in enumerate(group):
         waiting = index + 1 < len(group)
-        with accelerator.no_sync(trainer.task) if waiting else nullcontext():
+        with held(phase.held), accelerator.no_sync(trainer.task) if waiting else nullcontext():
             loss, logits, parts = trainer.task(phase.name, images, targets)
             accelerator.backward(loss / len(group))
-        sums.add({"loss": loss, "top1": _accuracy(logits, targets), **parts}, len(images))
+        means = {"loss": loss, "top1": _accuracy(logits, targets)} if first else {f"{phase.name}_loss": loss}
+        sums.add(means | parts, len(images))
+        sums.images += len(images) if first else 0
     if config.clip_grad is not None:
         accelerator.unscale_gradients(phase.optimizer)
         parameters = [p for parameters in phase.optimizer.param_groups for p in parameters["params"]]
@@ -155,7 +158,8 @@ def train_epoch(trainer: Trainer, loader: Loader, epoch: int) -> dict[str, float
         bar.update(len(group))
         if step % config.log_interval == 0 or bar.n == len(loader):
             means = sums.means()  # a loss that is not finite stays visible in the mean
-            _check_finite(means["loss"], epoch, step, trainer.divergence_advice)
+            for loss in (value for name, value in means.items() if name.endswith("loss")):
+                _check_finite(loss, epoch, step, trainer.divergence_advice)
             speed = sums.images * accelerator.num_processes / (time.perf_counter() - start)
             bar.set_postfix(loss=f"{means['loss']:.3f}", top1=f"{means['top1']:.1f}", img_s=f"{speed:.0f}")
     bar.close()

@@ -34,6 +34,8 @@ class Phase:
     name: str
     loss: PhaseLoss
     optimizer: torch.optim.Optimizer
+    held: tuple[nn.Module, ...] = ()
+    """Parts of the model that this phase leaves bit for bit as they are."""
 
 
 class TrainingTask(nn.Module):

@@ -1,48 +1,18 @@
 """The recipes: which losses are minimised, by which optimisers."""
 
 import torch
-import torch.nn.functional as F
 from timm.optim import create_optimizer_v2
-from torch import Tensor, nn
+from torch import nn
 
 from mocse_timm.checks import BadInput
-from mocse_timm.losses.mocse import mocse_loss
+from mocse_timm.models.advmoe import AdvMoE
 from mocse_timm.models.mocse import MoCSE
+from mocse_timm.training.adversarial import expert_turn, pgd_objective, router_turn, trades_objective
 from mocse_timm.training.config import TrainConfig
-from mocse_timm.training.phases import LossResult, Phase, PhaseLoss
+from mocse_timm.training.objectives import cross_entropy_objective, mocse_objective
+from mocse_timm.training.phases import Phase, PhaseLoss
 
 __all__ = ["build_recipe", "learning_rate"]
-
-
-def cross_entropy_objective(smoothing: float) -> PhaseLoss:
-    """Cross-entropy on the class scores."""
-
-    def loss(model: nn.Module, images: Tensor, targets: Tensor) -> LossResult:
-        logits = model(images).float()  # the softmax of a loss is not taken in 16 bits
-        label_smoothing = smoothing if targets.ndim == 1 else 0.0
-        return LossResult(F.cross_entropy(logits, targets, label_smoothing=label_smoothing), logits)
-
-    return loss
-
-
-def mocse_objective(smoothing: float, expert_loss_weight: float) -> PhaseLoss:
-    """Cross-entropy on the aggregate and on every expert, see :func:`mocse_timm.losses.mocse.mocse_loss`."""
-
-    def loss(model: nn.Module, images: Tensor, targets: Tensor) -> LossResult:
-        assert isinstance(model, MoCSE)
-        expert_logits = model.forward_experts(images).float()
-        scores = model.aggregate(expert_logits)
-        result = mocse_loss(
-            scores,
-            expert_logits,
-            targets,
-            group_sizes=model.group_sizes,
-            expert_loss_weight=expert_loss_weight,
-            label_smoothing=smoothing,
-        )
-        return LossResult(result.total, scores, {"aggregate_loss": result.aggregate, "expert_loss": result.experts})
-
-    return loss
 
 
 def learning_rate(config: TrainConfig, num_processes: int) -> float:
@@ -52,16 +22,16 @@ def learning_rate(config: TrainConfig, num_processes: int) -> float:
     return config.lr_base * config.batch_size * config.grad_accum_steps * num_processes / config.lr_base_size
 
 
-def _optimizer(config: TrainConfig, model: nn.Module, num_processes: int) -> torch.optim.Optimizer:
+def _optimizer(config: TrainConfig, module: nn.Module, lr: float) -> torch.optim.Optimizer:
     try:
         return create_optimizer_v2(
-            model,
+            module,
             opt=config.opt,
-            lr=learning_rate(config, num_processes),
+            lr=lr,
             weight_decay=config.weight_decay,
             momentum=config.momentum,
             filter_bias_and_bn=config.filter_bias_and_bn,
-            layer_decay=config.layer_decay,
+            layer_decay=config.layer_decay if hasattr(module, "group_matcher") else None,
             **config.opt_kwargs,
         )
     except (TypeError, ValueError) as error:
@@ -70,17 +40,41 @@ def _optimizer(config: TrainConfig, model: nn.Module, num_processes: int) -> tor
         ) from None
 
 
+def _objective(config: TrainConfig, model: nn.Module) -> PhaseLoss:
+    objective = config.objective or ("mocse" if isinstance(model, MoCSE) else "ce")
+    if objective == "ce":
+        return cross_entropy_objective(config.smoothing)
+    if not isinstance(model, MoCSE):
+        raise BadInput(f"--objective mocse needs a model with class experts, got {config.model!r}: use --objective ce")
+    return mocse_objective(config.smoothing, config.expert_loss_weight)
+
+
+def _advmoe(config: TrainConfig, model: nn.Module, lr: float) -> tuple[Phase, ...]:
+    if not isinstance(model, AdvMoE):
+        raise BadInput(f"--recipe advmoe needs a model with a router (advmoe*), got {config.model!r}: use trades")
+    if config.objective == "mocse":
+        _objective(config, model)
+    budget = config.attack_budget()
+    experts = expert_turn(budget, config.beta, config.smoothing)
+    router = router_turn(budget, config.beta, config.router_objective, config.balance_weight)
+    return (
+        Phase("expert", experts, _optimizer(config, model.body, lr), held=(model.router,)),
+        Phase("router", router, _optimizer(config, model.router, config.router_lr or lr), held=(model.body,)),
+    )
+
+
 def build_recipe(config: TrainConfig, model: nn.Module, num_processes: int = 1) -> tuple[Phase, ...]:
     """Return the phases of the training that ``config`` asks for.
 
     Raises:
-        BadInput: if the objective does not fit the model or timm refuses the optimiser.
+        BadInput: if the recipe or the objective does not fit the model, or timm refuses the optimiser.
     """
-    objective = config.objective or ("mocse" if isinstance(model, MoCSE) else "ce")
-    if objective == "mocse" and not isinstance(model, MoCSE):
-        raise BadInput(f"--objective mocse needs a model with class experts, got {config.model!r}: use --objective ce")
-    if objective == "mocse":
-        loss = mocse_objective(config.smoothing, config.expert_loss_weight)
-    else:
-        loss = cross_entropy_objective(config.smoothing)
-    return (Phase("standard", loss, _optimizer(config, model, num_processes)),)
+    lr = learning_rate(config, num_processes)
+    if config.recipe == "advmoe":
+        return _advmoe(config, model, lr)
+    loss = _objective(config, model)
+    if config.recipe == "pgd":
+        loss = pgd_objective(loss, config.attack_budget())
+    elif config.recipe == "trades":
+        loss = trades_objective(loss, config.attack_budget(), config.beta)
+    return (Phase(config.recipe, loss, _optimizer(config, model, lr)),)

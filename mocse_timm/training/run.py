@@ -34,6 +34,8 @@ __all__ = ["main", "train"]
 
 log = logging.getLogger("mocse_timm.train")
 
+LARGEST_SHARE = 0.95  # of an epoch's images that one expert may get before a warning
+
 
 def _parse(arguments: Sequence[str] | None) -> TrainConfig:
     """Read the flags; with ``--resume RUN`` that run's flags come first and typed ones win."""
@@ -125,10 +127,11 @@ def _train_epochs(
     trainer: Trainer, folder: RunFolder, train_loader: Loader, validation_loader: Loader, data: DataSplits
 ) -> Scores | None:
     config, accelerator, progress = trainer.config, trainer.accelerator, trainer.progress
-    scores = None
+    scores, warned = None, False
     for epoch in range(progress.epoch, config.epochs):
         means = train_epoch(trainer, train_loader, epoch)
         progress.epoch = epoch + 1
+        warned = warned or _warn_of_one_expert(means, epoch)
         row: dict[str, float] = {}
         if progress.epoch % config.val_interval == 0 or progress.epoch == config.epochs:
             scores = _evaluate(trainer, validation_loader, data.class_names)
@@ -140,6 +143,19 @@ def _train_epochs(
         accelerator.log({f"train_{k}": v for k, v in means.items()} | {f"eval_{k}": v for k, v in row.items()}, epoch)
         folder.save_state(accelerator)
     return scores
+
+
+def _warn_of_one_expert(means: dict[str, float], epoch: int) -> bool:
+    """Say so, and return True, if a router sent nearly all images of an epoch to one expert."""
+    shares = {name: mean for name, mean in means.items() if name.endswith("_share")}
+    largest = max(shares, key=shares.__getitem__, default="")
+    if len(shares) < 2 or shares[largest] <= LARGEST_SHARE:
+        return False
+    log.warning(
+        f"in epoch {epoch + 1} the router sent {100 * shares[largest]:.1f} % of the images to "
+        f"{largest.removesuffix('_share')}: the others learn little; try --balance-weight 0.1 or another --router-lr"
+    )
+    return True
 
 
 def _write_results(
