@@ -1,7 +1,8 @@
-"""Which timm backbones can MoCSE surround? ``python benchmarks/backbone_coverage.py`` tries one of every timm module.
+"""Which timm backbones can hold experts? ``python benchmarks/backbone_coverage.py`` tries one of every timm module.
 
-For the smallest model of each module: three experts, forward and backward on real tensors, saved, reloaded, and the
-logits compared bit for bit. One line a module; exit code 1 if any failed.
+For the smallest model of each module, inside ``mocse`` with three experts and inside ``advmoe`` with two a layer:
+forward and backward on real tensors, saved, reloaded, and the logits compared bit for bit. In ``advmoe`` two images on
+two paths must also get the logits that each gets alone. One line a module; exit code 1 if any failed.
 """
 
 import multiprocessing
@@ -11,7 +12,7 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import timm
@@ -24,6 +25,8 @@ import mocse_timm
 from mocse_timm.checks import BadInput, command, nearest
 
 CLASSES = 3
+MODELS = ("mocse", "advmoe")
+TOLERANCE = 1e-3  # of logits, between a batch of two and one image after the other
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Outcome:
     module: str
     backbone: str = "?"
     parameters: float = 0.0  # millions, of the backbone alone
-    result: str = "ok"
+    results: dict[str, str] = field(default_factory=dict)  # "ok", or what went wrong, by the name of our model
     seconds: float = 0.0
 
 
@@ -54,25 +57,56 @@ def smallest_input(cfg: dict[str, Any]) -> tuple[int, int, int]:
     return tuple(cfg["input_size"] if fixed else cfg.get("min_input_size") or cfg["input_size"])
 
 
-def try_backbone(name: str) -> None:
-    """Train, save and reload MoCSE around the backbone ``name``.
+def expert_parameters(model: Any) -> list[list[torch.nn.Parameter]]:
+    """Return the parameters that must learn, by expert for MoCSE and by layer for AdvMoE."""
+    if hasattr(model, "experts"):
+        return [list(expert.parameters()) for expert in model.experts]
+    return [list(model.body.get_submodule(name).parameters()) for name in model.expert_layers]
+
+
+def check_paths(model: Any, images: torch.Tensor) -> None:
+    """Send two images to two experts of an AdvMoE, together and one by one.
+
+    Raises:
+        AssertionError: if an image's logits depend on the other one.
+    """
+    with torch.no_grad():
+        model.router.forward = lambda _: torch.eye(2)
+        together = model(images)
+        alone = []
+        for index in range(2):
+            model.router.forward = lambda _, index=index: torch.eye(2)[index : index + 1]
+            alone.append(model(images[index : index + 1]))
+        del model.router.forward
+    difference = (together - torch.cat(alone)).abs().max() / together.abs().max()
+    assert difference < TOLERANCE, f"an image's logits depend on the rest of the batch, by {difference:.2g}"
+
+
+def try_backbone(name: str, kind: str) -> None:
+    """Train, save and reload a model of ours, ``kind``, around the backbone ``name``.
 
     Raises:
         AssertionError: if a result is not what it should be; whatever else the model raises.
     """
     torch.manual_seed(0)
-    model: Any = timm.create_model("mocse", backbone=name, num_classes=CLASSES).train()
+    model: Any = timm.create_model(kind, backbone=name, num_classes=CLASSES).train()
     images, labels = torch.rand(2, *smallest_input(model.pretrained_cfg)), torch.tensor([0, 2])
     scores = model(images)
     assert scores.shape == (2, CLASSES), f"scores have shape {tuple(scores.shape)}"
     loss = F.cross_entropy(scores, labels)
     assert loss.isfinite(), f"the loss is {loss.item()}"
     loss.backward()
-    for index, expert in enumerate(model.experts):
-        gradients = [parameter.grad for parameter in expert.parameters() if parameter.grad is not None]
+    learning = 0
+    for index, parameters in enumerate(expert_parameters(model)):
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         assert gradients, f"expert {index} has no gradients"
         assert all(gradient.isfinite().all() for gradient in gradients), f"expert {index} has gradients not finite"
-        assert any(gradient.any() for gradient in gradients), f"all gradients of expert {index} are 0"
+        learning += any(gradient.any() for gradient in gradients)
+    if kind == "mocse":
+        assert learning == CLASSES, f"all gradients of {CLASSES - learning} experts are 0"
+    else:  # behind a layer scale that starts at 0, a layer has no gradient yet
+        assert learning > 0, "all gradients of all layers are 0"
+        check_paths(model.eval(), images)
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         save_for_hf(model, folder, safe_serialization=True)
         reloaded = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
@@ -80,16 +114,18 @@ def try_backbone(name: str) -> None:
 
 
 def cover(module: str) -> Outcome:
-    """Try the smallest model of ``module``."""
+    """Try the smallest model of ``module`` inside each of our models."""
     started = time.perf_counter()
     sizes = {name: count_parameters(name) for name in timm.list_models(module=module)}
     backbone = min(sizes, key=lambda name: sizes[name])
-    outcome = Outcome(module, backbone, sizes[backbone] / 1e6)
-    try:
-        try_backbone(backbone)
-    except Exception as error:  # whatever a backbone raises is the finding
-        outcome = replace(outcome, result=" ".join(f"{type(error).__name__}: {error}".split())[:300])
-    return replace(outcome, seconds=time.perf_counter() - started)
+    results = {}
+    for kind in MODELS:
+        try:
+            try_backbone(backbone, kind)
+            results[kind] = "ok"
+        except Exception as error:  # whatever a backbone raises is the finding
+            results[kind] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return Outcome(module, backbone, sizes[backbone] / 1e6, results, time.perf_counter() - started)
 
 
 def cover_apart(module: str) -> Outcome:
@@ -105,12 +141,12 @@ def cover_apart(module: str) -> Outcome:
         with ProcessPoolExecutor(1, mp_context=context) as pool:
             return pool.submit(cover, module).result()
     except BrokenProcessPool:
-        return Outcome(module, result="the process died: out of memory?")
+        return Outcome(module, results=dict.fromkeys(MODELS, "the process died: out of memory?"))
 
 
 @command
 def main(modules: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()) -> None:
-    """Try MoCSE around the smallest model of every timm module.
+    """Try our models around the smallest model of every timm module.
 
     Args:
         modules: names of timm modules; all when none is given.
@@ -120,14 +156,17 @@ def main(modules: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] 
         if module not in known:
             raise BadInput(f"--modules: {module!r} is no module of timm's{nearest(module, known)}")
     chosen = list(modules) or known
-    failed = 0
+    passed = dict.fromkeys(MODELS, 0)
     for number, module in enumerate(chosen, start=1):
         outcome = cover_apart(module)
-        failed += outcome.result != "ok"
+        for kind, result in outcome.results.items():
+            passed[kind] += result == "ok"
+        results = "   ".join(f"{kind}: {result}" for kind, result in outcome.results.items())
         name = f"[{number:3}/{len(chosen)}] {module:26} {outcome.backbone:40}"
-        print(f"{name} {outcome.parameters:8.2f} M {outcome.seconds:6.1f} s  {outcome.result}", flush=True)
-    print(f"{len(chosen) - failed} of {len(chosen)} modules pass")
-    if failed:
+        print(f"{name} {outcome.parameters:8.2f} M {outcome.seconds:6.1f} s  {results}", flush=True)
+    for kind, count in passed.items():
+        print(f"{kind}: {count} of {len(chosen)} modules pass")
+    if min(passed.values()) < len(chosen):
         sys.exit(1)
 
 

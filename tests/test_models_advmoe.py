@@ -179,3 +179,17 @@ def test_any_timm_backbone_keeps_each_images_own_result(backbone: str) -> None:
 def test_bad_arguments_are_refused_in_a_sentence(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build("advmoe", **arguments)
+
+
+def test_in_eval_mode_an_image_has_the_gradient_of_its_own_path() -> None:
+    """What an attack needs; the router's straight-through gradient would lead it astray."""
+    model, images = build(), IMAGES.clone().requires_grad_()
+    chosen = model.route(IMAGES).argmax(dim=1)
+    (found,) = torch.autograd.grad(model(images).logsumexp(dim=1).sum(), images)
+    for expert in range(3):
+        own = IMAGES[chosen == expert].clone().requires_grad_()
+        (expected,) = torch.autograd.grad(one_path(model, expert)(own).logsumexp(dim=1).sum(), own)
+        torch.testing.assert_close(found[chosen == expert], expected, rtol=1e-3, atol=1e-5)
+    model.router.train()
+    (gated,) = torch.autograd.grad(model(images).logsumexp(dim=1).sum(), images)
+    assert not torch.allclose(gated, found, rtol=1e-2)

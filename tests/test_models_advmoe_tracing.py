@@ -16,7 +16,9 @@ IMAGES = bright_and_dark(6)
 def build(**arguments: Any) -> Any:
     torch.manual_seed(0)
     arguments = {"width": 0.125, "num_experts": 3} | arguments
-    return spread(timm.create_model("advmoe_resnet18", **arguments)).eval()
+    model = spread(timm.create_model("advmoe_resnet18", **arguments)).eval()
+    model.router.train()  # gradients for it
+    return model
 
 
 def test_compiled_without_a_graph_break() -> None:
@@ -45,7 +47,7 @@ def test_exported_for_any_batch() -> None:
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 def test_traced_by_torchscript() -> None:
     model = build()
-    traced = torch.jit.trace(model, IMAGES)
+    traced = cast(Any, torch.jit.trace(model, IMAGES))
     other = IMAGES.flip(0)
     torch.testing.assert_close(traced(other), model(other), rtol=1e-4, atol=1e-5)
 

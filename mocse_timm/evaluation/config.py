@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mocse_timm.flags import KeyValues
+from mocse_timm.flags import KeyValues, Pixels
 
 __all__ = ["ValidateConfig"]
 
@@ -52,6 +52,14 @@ class ValidateConfig:
     """cpu, cuda, cuda:1, mps; by default the fastest there is."""
     workers: Annotated[int, tyro.conf.arg(aliases=["-j"])] = 4
     """Processes that load images; sets kept in memory need none."""
+    attack: str = ""
+    """Also score under attack: pgd20, pgd50 (any number of steps), autoattack, router; several with commas."""
+    attack_images: int = 1000
+    """Images to attack, the same ones every time."""
+    epsilon: Pixels = 8 / 255
+    """Largest change of a pixel, or of all together in --attack-norm l2. Pixels are in [0, 1]."""
+    attack_norm: Literal["linf", "l2"] = "linf"
+    """How changes are measured."""
     results_file: str | None = None
     """Also write the scores to this .json or .csv."""
     seed: int = 42

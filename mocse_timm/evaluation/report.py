@@ -11,8 +11,17 @@ from typing import Any
 
 from mocse_timm.checks import BadInput
 from mocse_timm.evaluation.metrics import ExpertScores, Scores
+from mocse_timm.evaluation.robustness import RobustScores
 
-__all__ = ["RunFacts", "check_results_path", "render", "result_row", "write_results"]
+__all__ = [
+    "RunFacts",
+    "check_results_path",
+    "render",
+    "render_robustness",
+    "result_row",
+    "robust_row",
+    "write_results",
+]
 
 
 @dataclass(frozen=True)
@@ -108,6 +117,26 @@ def render(facts: RunFacts, scores: Scores) -> str:
     return "\n".join(lines)
 
 
+def render_robustness(robust: RobustScores) -> str:
+    """Return accuracies under attack, the checks that they stand on, and the router's table, as plain text."""
+    pixels = f"{robust.epsilon:.4g}" + (f" ({robust.epsilon * 255:g}/255)" if robust.norm == "linf" else "")
+    head = [f"under attack: {robust.num_images} images, {robust.norm}, epsilon {pixels}", ""]
+    table = [["attack", "accuracy %"] + (["routes changed %"] if robust.routing else [])]
+    table.append(["none", f"{robust.clean_top1:.2f}"] + (["-"] if robust.routing else []))
+    for name, top1 in robust.robust_top1.items():
+        table.append([name, f"{top1:.2f}"] + ([f"{robust.routing.flipped[name]:.2f}"] if robust.routing else []))
+    checks = [f"{'passed' if c.passed else 'FAILED'}: {c.name} ({c.found})" for c in robust.checks]
+    lines = [*head, *_columns(table), "", *checks]
+    if robust.routing is not None:
+        routing = robust.routing
+        experts = [f"expert {expert} %" for expert in range(len(routing.use))]
+        uses = [["class", *experts]]
+        uses += [[name, *(f"{value:.1f}" for value in use)] for name, use in routing.use_by_class.items()]
+        uses.append(["all", *(f"{value:.1f}" for value in routing.use)])
+        lines += ["", *_columns(uses), "", f"router entropy  {routing.entropy:.3f} nats"]
+    return "\n".join(lines)
+
+
 def check_results_path(path: str | Path) -> Path:
     """Return the path of a results file that can be written.
 
@@ -132,8 +161,15 @@ def _as_csv(row: dict[str, Any]) -> str:
     return text.getvalue()
 
 
-def write_results(path: str | Path, row: dict[str, Any], scores: Scores) -> None:
-    """Write a .csv with the one ``row``, or a .json with ``{"row": ..., "scores": ...}``; no half file is ever seen.
+def robust_row(robust: RobustScores) -> dict[str, Any]:
+    """Return the columns that attacks add to a row of a results table."""
+    row = {"attack_images": robust.num_images, "epsilon": robust.epsilon, "attack_norm": robust.norm}
+    row |= {f"robust_{name}": round(top1, 4) for name, top1 in robust.robust_top1.items()}
+    return row | {"checks_failed": "; ".join(check.name for check in robust.checks if not check.passed)}
+
+
+def write_results(path: str | Path, row: dict[str, Any], scores: Scores, robust: RobustScores | None = None) -> None:
+    """Write a .csv with the one ``row``, or a .json with it and all scores; no half file is ever seen.
 
     Raises:
         BadInput: if the path cannot be used (see :func:`check_results_path`) or the disk refuses it.
@@ -142,7 +178,8 @@ def write_results(path: str | Path, row: dict[str, Any], scores: Scores) -> None
     if path.suffix == ".csv":
         text = _as_csv(row)
     else:
-        text = json.dumps({"row": row, "scores": asdict(scores)}, indent=2, allow_nan=False) + "\n"
+        content = {"row": row, "scores": asdict(scores)} | ({"robustness": asdict(robust)} if robust else {})
+        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         beside.write_text(text, encoding="utf-8")

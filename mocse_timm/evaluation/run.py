@@ -12,13 +12,23 @@ import yaml
 from accelerate import Accelerator
 from torch import nn
 
+from mocse_timm.attacks.budget import Budget
 from mocse_timm.checks import BadInput, command
-from mocse_timm.data import DataSplits, FileImages, MemoryImages, build_loader, load_data
+from mocse_timm.data import DataSplits, FileImages, Loader, MemoryImages, build_loader, load_data
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.evaluation.loading import load_model, run_folder
 from mocse_timm.evaluation.metrics import Scores, score
 from mocse_timm.evaluation.predictions import Predictions, predict
-from mocse_timm.evaluation.report import RunFacts, check_results_path, render, result_row, write_results
+from mocse_timm.evaluation.report import (
+    RunFacts,
+    check_results_path,
+    render,
+    render_robustness,
+    result_row,
+    robust_row,
+    write_results,
+)
+from mocse_timm.evaluation.robustness import RobustScores, check_attacks, parse_attacks, score_robustness
 from mocse_timm.flags import parse_flags
 from mocse_timm.models.mocse import MoCSE
 from mocse_timm.models.normalized import image_channels, normalized
@@ -33,6 +43,9 @@ def _check_numbers(config: ValidateConfig) -> None:
         raise BadInput(f"--workers must be at least 0, got {config.workers}")
     if config.img_size is not None and config.img_size < 1:
         raise BadInput(f"--img-size must be at least 1, got {config.img_size}")
+    if config.attack_images < 1:
+        raise BadInput(f"--attack-images must be at least 1, got {config.attack_images}")
+    Budget(config.epsilon, 1, 0, config.attack_norm)
     if config.results_file is not None:
         check_results_path(config.results_file)
 
@@ -132,8 +145,8 @@ def _chosen_split(config: ValidateConfig, data: DataSplits) -> MemoryImages | Fi
     return data.train if config.split == "train" else data.validation
 
 
-def _predict(config: ValidateConfig, model: nn.Module, data: DataSplits, device: torch.device) -> Predictions:
-    loader = build_loader(
+def _loader(config: ValidateConfig, model: nn.Module, data: DataSplits, device: torch.device) -> Loader:
+    return build_loader(
         _chosen_split(config, data),
         training=False,
         batch_size=config.batch_size,
@@ -144,6 +157,10 @@ def _predict(config: ValidateConfig, model: nn.Module, data: DataSplits, device:
         device=device,
         crop_pct=timm.data.resolve_data_config(model=model)["crop_pct"],
     )
+
+
+def _predict(config: ValidateConfig, model: nn.Module, data: DataSplits, device: torch.device) -> Predictions:
+    loader = _loader(config, model, data, device)
     model.to(device)
     if config.channels_last:
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's overloads)
@@ -160,6 +177,33 @@ def _predict(config: ValidateConfig, model: nn.Module, data: DataSplits, device:
         )
     except torch.OutOfMemoryError:
         raise BadInput(f"{config.batch_size} images a step do not fit on {device}; lower --batch-size") from None
+
+
+def _score_robustness(
+    config: ValidateConfig, model: nn.Module, data: DataSplits, device: torch.device, attacks: Sequence[str]
+) -> RobustScores:
+    """Attack a subset that depends on nothing but its size and the set's, in full precision."""
+    loader = _loader(config, model, data, device)
+    chosen = torch.randperm(loader.num_images, generator=torch.Generator().manual_seed(0))[: config.attack_images]
+    wanted = torch.zeros(loader.num_images, dtype=torch.bool)
+    wanted[chosen] = True
+    images, labels, start = [], [], 0
+    for batch, batch_labels in loader:
+        keep = wanted[start : start + len(batch)].to(batch.device)
+        images.append(batch[keep])
+        labels.append(batch_labels[keep])
+        start += len(batch)
+    return score_robustness(
+        normalized(model),
+        torch.cat(images).to(device),
+        torch.cat(labels).to(device),
+        attacks,
+        epsilon=config.epsilon,
+        norm=config.attack_norm,
+        class_names=data.class_names,
+        batch_size=config.batch_size,
+        seed=config.seed,
+    )
 
 
 def _facts(config: ValidateConfig, model: nn.Module, data: DataSplits, images_per_second: float) -> RunFacts:
@@ -183,6 +227,7 @@ def validate(config: ValidateConfig) -> Scores:
         BadInput: for anything wrong with the flags, the model, its weights or the data.
     """
     _check_numbers(config)
+    attacks = parse_attacks(config.attack)
     device = _choose_device(config.device)
     torch.manual_seed(config.seed)
     model = load_model(
@@ -192,6 +237,7 @@ def validate(config: ValidateConfig) -> Scores:
         model_kwargs=config.model_kwargs,
         num_classes=config.num_classes,
     )
+    check_attacks(attacks, model)
     config = _complete(config)
     _check_image_size(config, model)
     data = _load_data(config, model)
@@ -202,8 +248,13 @@ def validate(config: ValidateConfig) -> Scores:
     scores = score(predictions, data.class_names)
     facts = _facts(config, model, data, scores.num_images / seconds)
     print(render(facts, scores))
+    row, robust = result_row(facts, scores), None
+    if attacks:
+        robust = _score_robustness(config, model, data, device, attacks)
+        row |= robust_row(robust)
+        print(f"\n{render_robustness(robust)}")
     if config.results_file is not None:
-        write_results(config.results_file, result_row(facts, scores), scores)
+        write_results(config.results_file, row, scores, robust)
         print(f"\nwritten to {Path(config.results_file)}")
     return scores
 

@@ -29,6 +29,10 @@ __all__ = ["AdvMoE"]
 class AdvMoE(nn.Module):
     """A timm network with several experts in every layer but stem, shortcuts and classifier, and one router.
 
+    While the router is in train mode, gradients reach it straight through every expert layer. In eval mode they are
+    those of the function computed, in which an image's path is a constant. Attacks need the latter: the former pull the
+    image towards scores that change nothing until the path does, and hide what the experts get wrong.
+
     Args:
         backbone: name of the timm model whose layers become experts.
         backbone_args: further arguments of that model; JSON values.
@@ -177,7 +181,7 @@ class AdvMoE(nn.Module):
     def _routed(self, images: Tensor, run: Callable[[Tensor], Any]) -> tuple[Any, Tensor]:
         images = self.normalize(images)
         scores = self.router(images)
-        return route_batch(self.slot, scores, images, run), scores
+        return route_batch(self.slot, scores, images, run, gated=self.router.training), scores
 
     def route(self, images: Tensor) -> Tensor:
         """Map images (B, in_chans, H, W) in [0, 1] to the router's scores (B, E); the largest is the path taken."""

@@ -114,7 +114,9 @@ def runs_masked(x: Any) -> bool:
     )
 
 
-def route_batch(slot: RoutingSlot, scores: Tensor, x: Tensor, run: Callable[[Tensor], Any]) -> Any:
+def route_batch(
+    slot: RoutingSlot, scores: Tensor, x: Tensor, run: Callable[[Tensor], Any], *, gated: bool = True
+) -> Any:
     """Return ``run(x)``, each image on the path of the expert with the largest score.
 
     The batch is sorted by expert once, so that every layer finds an expert's images side by side, and what comes out
@@ -125,16 +127,18 @@ def route_batch(slot: RoutingSlot, scores: Tensor, x: Tensor, run: Callable[[Ten
         scores: (B, E).
         x: (B, ...), the batch.
         run: maps the batch to a tensor, or a structure of tensors, of B rows.
+        gated: give the scores a gradient, straight through every layer. That is how a router learns, and not the
+            gradient of what is computed, in which a path is a constant.
     """
     if runs_masked(x):
         chosen = scores.argmax(dim=1)
-        gated = isinstance(x, fx.Proxy) or (scores.requires_grad and not torch.compiler.is_exporting())
+        gated = gated and (isinstance(x, fx.Proxy) or scores.requires_grad)
         score = scores.gather(1, chosen[:, None]).squeeze(1) if gated else None
         with slot.filled(Dispatch(chosen, score, None)):
             return run(x)
     chosen = scores.argmax(dim=1)
     order = chosen.argsort(stable=True)
-    score = scores[order, chosen[order]] if scores.requires_grad else None
+    score = scores[order, chosen[order]] if gated and scores.requires_grad else None
     counts = torch.bincount(chosen, minlength=scores.shape[1]).tolist()
     dispatch = Dispatch(chosen[order], score, tuple(counts))
     with slot.filled(dispatch):

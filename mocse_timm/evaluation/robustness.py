@@ -1,0 +1,174 @@
+"""Accuracy under attack, and what attacks do to a router.
+
+Letters: N images, C classes, E experts.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mocse_timm.attacks.autoattack import autoattack, require_autoattack
+from mocse_timm.attacks.budget import Budget, Norm
+from mocse_timm.attacks.pgd import pgd_l2, pgd_linf
+from mocse_timm.attacks.router import router_attack
+from mocse_timm.checks import BadInput
+from mocse_timm.evaluation.sanity import Check, check_gradients
+from mocse_timm.modes import evaluating
+
+__all__ = ["RobustScores", "RoutingScores", "check_attacks", "parse_attacks", "score_robustness"]
+
+ROUTER_STEPS = 20
+CHECKED = 64  # images that the sanity checks look at
+
+
+@dataclass(frozen=True)
+class RoutingScores:
+    """How a router shares out clean images, and how many an attack sends elsewhere."""
+
+    use: list[float]
+    """Percent of the images each expert gets, E numbers."""
+    use_by_class: dict[str, list[float]]
+    """The same for the images of each class."""
+    entropy: float
+    """Mean entropy of the router's probabilities, nats; ln E where it cannot decide."""
+    flipped: dict[str, float]
+    """Percent of the images that each attack sends to another expert."""
+
+
+@dataclass(frozen=True)
+class RobustScores:
+    """Accuracies on one fixed subset; percent."""
+
+    num_images: int
+    epsilon: float
+    norm: str
+    clean_top1: float
+    robust_top1: dict[str, float]
+    """Accuracy under each attack, by its name."""
+    checks: list[Check]
+    routing: RoutingScores | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    """Steps and step size of each attack."""
+
+
+def parse_attacks(text: str) -> list[str]:
+    """Return the attacks named in ``text``, such as ``pgd20,autoattack``.
+
+    Raises:
+        BadInput: for a name that is none of pgdSTEPS, autoattack and router, or if AutoAttack is not installed.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if not re.fullmatch(r"pgd[1-9]\d*|autoattack|router", name):
+            raise BadInput(f"--attack {name}: unknown; give pgd20 (or another number of steps), autoattack or router")
+    if "autoattack" in names:
+        require_autoattack()
+    return list(dict.fromkeys(names))
+
+
+def check_attacks(attacks: Sequence[str], model: nn.Module) -> None:
+    """Raise BadInput if ``attacks`` names one that ``model`` has no part for."""
+    if "router" in attacks and not hasattr(model, "route"):
+        raise BadInput(f"--attack router: {type(model).__name__} has no router; leave it out")
+
+
+def _batched(call: Any, batch_size: int, *tensors: Tensor, label: str | None = None) -> Tensor:
+    batches = list(zip(*(tensor.split(batch_size) for tensor in tensors), strict=True))
+    bar = tqdm(batches, desc=label, unit="batch", leave=False, disable=None if label else True)
+    return torch.cat([call(*batch) for batch in bar])
+
+
+@torch.no_grad()
+def _accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> float:
+    right = _batched(lambda x, y: model(x).argmax(dim=1) == y, batch_size, images, labels)
+    return 100 * float(right.double().mean())
+
+
+def _options(name: str, epsilon: float) -> dict[str, Any]:
+    if name == "autoattack":
+        return {"version": "standard"}
+    return {"steps": int(name[3:]) if name.startswith("pgd") else ROUTER_STEPS, "step_size": epsilon / 4}
+
+
+def _attacked(
+    name: str, model: Any, images: Tensor, labels: Tensor, budget: Budget, batch_size: int, seed: int
+) -> Tensor:
+    if name == "autoattack":
+        return autoattack(
+            model, images, labels, epsilon=budget.epsilon, norm=budget.norm, batch_size=batch_size, seed=seed
+        )
+    generator = torch.Generator().manual_seed(seed)
+    options = {"epsilon": budget.epsilon, "generator": generator} | _options(name, budget.epsilon)
+    if name == "router":
+        return _batched(lambda x: router_attack(model, x, norm=budget.norm, **options), batch_size, images, label=name)
+    pgd = pgd_l2 if budget.norm == "l2" else pgd_linf
+    return _batched(lambda x, y: pgd(model, x, y, early_stop=True, **options), batch_size, images, labels, label=name)
+
+
+@torch.no_grad()
+def _routing(
+    model: Any, images: Tensor, labels: Tensor, attacked: dict[str, Tensor], class_names: Sequence[str], batch_size: int
+) -> RoutingScores:
+    scores = _batched(model.route, batch_size, images).float()
+    chosen = scores.argmax(dim=1)
+    logs = scores.log_softmax(dim=1)
+
+    def shares(which: Tensor) -> list[float]:
+        counts = torch.bincount(which, minlength=scores.shape[1])
+        return (100 * counts / max(1, len(which))).tolist()
+
+    flipped = {
+        name: 100 * float((_batched(model.route, batch_size, found).argmax(dim=1) != chosen).double().mean())
+        for name, found in attacked.items()
+    }
+    by_class = {name: shares(chosen[labels == index]) for index, name in enumerate(class_names)}
+    return RoutingScores(shares(chosen), by_class, float(-(logs.exp() * logs).sum(dim=1).mean()), flipped)
+
+
+def score_robustness(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attacks: Sequence[str],
+    *,
+    epsilon: float,
+    norm: Norm = "linf",
+    class_names: Sequence[str] = (),
+    batch_size: int = 256,
+    seed: int = 0,
+) -> RobustScores:
+    """Return the accuracy of ``model`` on ``images`` under each attack, with sanity checks made first.
+
+    Every attack but ``router`` works on the model's own cross-entropy; ``router`` only tries to change paths, and
+    stands beside the others, never for them.
+
+    Args:
+        model: maps images to logits (N, C); with ``route``, images to (N, E), where it has a router.
+        images: (N, channels, H, W), float in [0, 1], on the model's device.
+        labels: (N,), int64 class indices.
+        attacks: names as :func:`parse_attacks` returns them.
+        epsilon, norm: see :class:`mocse_timm.attacks.budget.Budget`.
+        class_names: C names, for the router's table.
+        batch_size: images a step.
+        seed: of random starts.
+
+    Raises:
+        BadInput: if epsilon is out of range, or ``router`` is asked of a model that has none.
+    """
+    check_attacks(attacks, model)
+    budget = Budget(epsilon, 1, epsilon, norm)
+    with evaluating(model):
+        checks = check_gradients(model, images[:CHECKED], labels[:CHECKED], epsilon=epsilon, norm=norm)
+        attacked = {name: _attacked(name, model, images, labels, budget, batch_size, seed) for name in attacks}
+        routing = (
+            _routing(model, images, labels, attacked, class_names, batch_size) if hasattr(model, "route") else None
+        )
+        robust = {name: _accuracy(model, found, labels, batch_size) for name, found in attacked.items()}
+        clean = _accuracy(model, images, labels, batch_size)
+    options = {name: _options(name, epsilon) for name in attacks}
+    return RobustScores(len(images), epsilon, norm, clean, robust, checks, routing, options)

@@ -1,0 +1,161 @@
+"""Scores under attack, and the checks that keep a hidden gradient from passing for robustness."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from routers import bright_and_dark, spread
+from torch import Tensor, nn
+
+from mocse_timm.checks import BadInput
+from mocse_timm.evaluation.report import render_robustness, robust_row
+from mocse_timm.evaluation.robustness import parse_attacks, score_robustness
+from mocse_timm.evaluation.run import main
+from mocse_timm.evaluation.sanity import check_gradients
+from mocse_timm.models.saving import save_model
+
+WEIGHT = torch.tensor([[1.0, -1.0], [-2.0, 2.0], [0.5, -0.5], [-1.0, 1.0]])
+
+
+class Linear(nn.Module):
+    """Two classes; an image within sum|w| * epsilon / 2 of the border can be fooled."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ WEIGHT
+
+
+def images_at(*margins: float) -> Tensor:
+    """Images (N, 1, 2, 2) of class 0 whose logits differ by 2 * margin."""
+    direction = WEIGHT[:, 0] / WEIGHT[:, 0].square().sum()
+    zero = 0.5 - WEIGHT[:, 0].sum() * 0.5 * direction  # on the border
+    return torch.stack([zero + margin * direction for margin in margins]).reshape(-1, 1, 2, 2)
+
+
+def test_robust_accuracy_of_a_linear_model_is_the_share_beyond_reach() -> None:
+    images, labels = images_at(0.02, 0.3, 0.5, 0.6, -0.1), torch.zeros(5, dtype=torch.int64)
+    # linf 0.1 moves the first logit by 0.1 * (1 + 2 + 0.5 + 1) = 0.45: three are in reach or wrong already
+    scores = score_robustness(Linear(), images, labels, ["pgd10", "pgd1"], epsilon=0.1, batch_size=2)
+    assert (scores.num_images, scores.clean_top1) == (5, 80)
+    assert scores.robust_top1["pgd10"] == 40
+    assert scores.robust_top1["pgd1"] > 40
+    assert all(check.passed for check in scores.checks), scores.checks
+    row = robust_row(scores)
+    assert (row["robust_pgd10"], row["checks_failed"]) == (40, "")
+    assert "pgd10        40.00" in render_robustness(scores)
+
+
+class Rounding(nn.Module):
+    """Gradients of zero almost everywhere, and no robustness at all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x * 4).round() / 4).flatten(1) @ WEIGHT
+
+
+class Noisy(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + 0.01 * torch.randn(len(x), 2)
+
+
+class Misled(torch.autograd.Function):
+    """The identity, with a gradient that points the wrong way for small changes and the right way at first."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return -gradient
+
+
+class Wrong(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(Misled.apply(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "failing"),
+    [
+        (Rounding(), ["gradients are not zero", "a large epsilon leaves nothing"]),
+        (Noisy(), ["outputs are deterministic"]),
+        (Wrong(), ["a larger epsilon never helps", "a large epsilon leaves nothing"]),
+    ],
+    ids=["hidden", "noisy", "misled"],
+)
+def test_each_way_to_look_robust_is_caught(model: nn.Module, failing: list[str]) -> None:
+    torch.manual_seed(0)
+    images, labels = images_at(0.3, 0.5, 0.6, -0.1), torch.zeros(4, dtype=torch.int64)
+    checks = check_gradients(model, images, labels, epsilon=0.1, norm="linf")
+    assert [check.name for check in checks if not check.passed] == failing, checks
+
+
+def advmoe() -> Any:
+    torch.manual_seed(0)
+    return spread(timm.create_model("advmoe_resnet18", width=0.125, num_experts=3)).eval()
+
+
+def test_use_of_experts_is_counted_by_class_and_flips_by_attack() -> None:
+    model, images = advmoe(), bright_and_dark(12, 8)
+    labels = torch.arange(12) % 2
+    chosen = model.route(images).argmax(dim=1)
+    names = ["even", "odd"]
+    scores = score_robustness(model, images, labels, ["pgd2", "router"], epsilon=0.1, class_names=names, batch_size=5)
+    routing = scores.routing
+    assert routing is not None
+    for index, name in enumerate(names):
+        counts = [int(((chosen == e) & (labels == index)).sum()) for e in range(3)]
+        assert routing.use_by_class[name] == pytest.approx([100 * count / 6 for count in counts])
+    assert routing.use == pytest.approx([100 * float((chosen == e).float().mean()) for e in range(3)])
+    probabilities = model.route(images).detach().softmax(dim=1).double()
+    assert routing.entropy == pytest.approx(float(-(probabilities * probabilities.log()).sum(1).mean()), rel=1e-4)
+    assert 0 <= routing.entropy <= math.log(3)
+    # 0.1 moves the brightness of all pixels by 0.1: who is nearer to a border than that changes the expert
+    brightness = (images[:, 0].mean(dim=(1, 2)) - 0.4914) / 0.2470 * 2.5
+    in_reach = ((brightness.abs() - 1).abs() < 0.1 / 0.2470 * 2.5 * 0.98).float().mean()
+    assert routing.flipped["router"] == pytest.approx(100 * float(in_reach), abs=9)
+    assert routing.flipped["router"] > 0
+
+
+def test_validate_attacks_a_fixed_subset_and_writes_all_down(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = timm.create_model("cifar_preact18", width=0.125)
+    save_model(model, tmp_path)
+    flags = [str(tmp_path), "--dataset", "digits", "--img-size", "8", "--device", "cpu", "--attack", "pgd2,pgd3"]
+    rows = []
+    for file in ("first.json", "second.json"):
+        assert main([*flags, "--attack-images", "20", "--results-file", str(tmp_path / file)]) == 0
+        rows.append(json.loads((tmp_path / file).read_text()))
+    for row in rows:
+        row["row"].pop("images_per_second")
+    assert rows[0] == rows[1]
+    assert rows[0]["row"]["attack_images"] == rows[0]["robustness"]["num_images"] == 20
+    assert rows[0]["robustness"]["options"]["pgd3"] == {"steps": 3, "step_size": 8 / 255 / 4}
+    assert "under attack: 20 images, linf, epsilon 0.03137 (8/255)" in capsys.readouterr().out
+
+
+def test_bad_attacks_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_model(timm.create_model("cifar_preact18", width=0.125), tmp_path)
+    cases = {
+        "--attack pgd0": "--attack pgd0: unknown; give pgd20",
+        "--attack fgsm": "--attack fgsm: unknown",
+        "--attack router": "--attack router: CifarPreAct has no router",
+        "--attack pgd2 --epsilon 8": "divide by 255",
+        "--attack pgd2 --attack-images 0": "--attack-images must be at least 1, got 0",
+    }
+    for flags, message in cases.items():
+        assert main([str(tmp_path), "--dataset", "digits", "--img-size", "8", *flags.split()]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+
+
+def test_attacks_are_named_once_and_autoattack_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse_attacks("pgd20, router,pgd20") == ["pgd20", "router"]
+    assert parse_attacks("") == []
+    monkeypatch.setitem(__import__("sys").modules, "pyautoattack", None)
+    with pytest.raises(BadInput, match="AutoAttack needs pyautoattack"):
+        parse_attacks("pgd20,autoattack")
