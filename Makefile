@@ -26,7 +26,7 @@ demo: install ## train, validate, save and reload a small MoCSE on real handwrit
 	@echo "model and config: $(DEMO)/model.safetensors, config.json; scores: results.json; curve: summary.csv"
 
 # all models take longer than a check should: one small model of each kind here, all by make conformance
-SMALL  := cifar_preact18 mocse_preact18 mocse_preact18_shared
+SMALL  := cifar_preact18 mocse_preact18 mocse_preact18_shared advmoe_vgg16_bn
 
 test: install lint types unit ## every check
 	$(MAKE) conformance MODELS="$(SMALL)"
@@ -46,6 +46,7 @@ conformance: install ## timm's own tests on our models; MODELS="name ..." narrow
 
 benchmarks: install ## speed as ratios, and how many timm backbones can be wrapped
 	$(BIN)/python benchmarks/train_speed.py
+	$(BIN)/python benchmarks/dispatch.py
 	$(BIN)/python benchmarks/backbone_coverage.py
 
 clean: ## remove the environment and everything generated

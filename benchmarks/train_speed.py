@@ -16,12 +16,12 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import timm
 import torch
 from accelerate import Accelerator
+from timing import alternate
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -70,18 +70,6 @@ def training_step(model: nn.Module, images: Tensor, labels: Tensor, amp: bool) -
         phase.optimizer.zero_grad()
 
     return step
-
-
-def alternate(steps: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Return the median seconds of each function, called in turn ``repeats`` times after one warm-up."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for repeat in range(repeats + 1):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if repeat > 0:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def expert_throughput(images: Tensor, labels: Tensor, repeats: int, with_bf16: bool) -> None:

@@ -6,11 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
-def test_two_processes_train_together_and_count_every_image_once(tmp_path: Path) -> None:
-    flags = "--model mocse_preact18 --model-kwargs expert_width=0.125 num_experts=3 --img-size 8 --epochs 1 -b 128"
+@pytest.mark.parametrize(
+    "model",
+    [
+        "--model mocse_preact18 --model-kwargs expert_width=0.125 num_experts=3",
+        "--model advmoe_resnet18 --model-kwargs width=0.125 num_experts=3 --recipe advmoe",
+    ],
+)
+def test_two_processes_train_together_and_count_every_image_once(model: str, tmp_path: Path) -> None:
+    flags = f"{model} --img-size 8 --epochs 1 -b 128"
     # accelerate's --multi_gpu means "several processes on this machine"; without GPUs they talk by gloo
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += "--num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0".split()

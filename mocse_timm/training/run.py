@@ -12,7 +12,7 @@ from typing import Any
 import timm
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import mocse_timm.models  # noqa: F401  (registers our models)
@@ -51,8 +51,15 @@ def _parse(arguments: Sequence[str] | None) -> TrainConfig:
 
 def _accelerator(config: TrainConfig, output: Path) -> Accelerator:
     precision = {"bfloat16": "bf16", "float16": "fp16"}[config.amp_dtype] if config.amp else "no"
+    # the turns of AdvMoE leave half of the parameters without gradients
+    exchange = DistributedDataParallelKwargs(find_unused_parameters=config.recipe == "advmoe")
     try:
-        return Accelerator(mixed_precision=precision, log_with=config.log_with, project_dir=str(output))
+        return Accelerator(
+            mixed_precision=precision,
+            log_with=config.log_with,
+            project_dir=str(output),
+            kwargs_handlers=[exchange],
+        )
     except (ValueError, ImportError) as error:
         raise BadInput(f"Accelerate refuses these flags: {' '.join(str(error).split())}") from None
 
