@@ -15,9 +15,9 @@ from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from mocse_timm.models.backbone_weights import load_body_into_experts
+from mocse_timm.models.backbones import parts_as_groups, pooling_name, prefix_groups, require_backbone
 from mocse_timm.models.cifar_net import CifarNet
 from mocse_timm.models.convert import convert, convertible_layers, set_bank, trial_network
-from mocse_timm.models.mocse_experts import parts_as_groups, pooling_name, require_backbone
 from mocse_timm.models.normalize import Normalize
 from mocse_timm.models.routers import Router
 from mocse_timm.models.routing import RoutingSlot, route_batch
@@ -149,7 +149,7 @@ class AdvMoE(nn.Module):
         """Return timm's pattern that sorts parameters into layers: the backbone's own, the router with the stem."""
         body: Any = self.body
         groups = body.group_matcher(coarse=coarse) if hasattr(body, "group_matcher") else parts_as_groups(body)
-        matched = {name: _inside_body(patterns) for name, patterns in groups.items()}
+        matched = prefix_groups(groups, "body")
         first = next(iter(matched))
         stem = matched[first]
         if isinstance(stem, str):
@@ -256,13 +256,3 @@ def _take_normalization(body: nn.Module, in_chans: int, placement: dict[str, Any
     cfg: Any = getattr(body, "pretrained_cfg", None) or {}
     mean, std = cfg.get("mean", IMAGENET_DEFAULT_MEAN), cfg.get("std", IMAGENET_DEFAULT_STD)
     return Normalize(mean, std, in_chans, **placement)
-
-
-def _inside_body(patterns: Any) -> Any:
-    if isinstance(patterns, str):
-        return _prefixed(patterns)
-    return [_prefixed(p) if isinstance(p, str) else (_prefixed(p[0]), *p[1:]) for p in patterns]
-
-
-def _prefixed(pattern: str) -> str:
-    return rf"^body\.(?:{pattern.replace('[^', chr(0)).replace('^', '').replace(chr(0), '[^')})"

@@ -7,9 +7,8 @@ from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cf
 
 from mocse_timm.models.advmoe import AdvMoE
 from mocse_timm.models.advmoe_checkpoint import checkpoint_filter_fn
+from mocse_timm.models.backbones import BACKBONE_FACTS, count_taps, require_backbone
 from mocse_timm.models.cifar_net import cifar_cfg
-from mocse_timm.models.mocse_experts import count_taps, require_backbone
-from mocse_timm.models.mocse_zoo import BACKBONE_FACTS
 
 __all__ = []
 

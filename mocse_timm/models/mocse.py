@@ -16,17 +16,14 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from mocse_timm.models.aggregation import AGGREGATIONS, aggregate, split_classes, stack_expert_logits
-from mocse_timm.models.mocse_experts import (
-    build_experts,
-    mixed_feature_info,
-    parts_as_groups,
-    pooling_name,
-    prefix_groups,
-)
+from mocse_timm.models.backbones import parts_as_groups, pooling_name, prefix_groups
+from mocse_timm.models.mocse_experts import build_experts, mixed_feature_info
 from mocse_timm.models.parallel_experts import can_run_in_parallel, run_in_parallel
 from mocse_timm.models.tied_weights import save_tied_weights_once
 
 __all__ = ["MoCSE"]
+
+EXPERTS = r"(?:trunk|experts\.\d+)"  # where a backbone's layers are
 
 
 class MoCSE(nn.Module):
@@ -147,8 +144,8 @@ class MoCSE(nn.Module):
         """Return timm's pattern that sorts parameters into layers: the same layer of all experts together."""
         expert = self._every_expert()[0]
         if not hasattr(expert, "group_matcher"):
-            return prefix_groups(parts_as_groups(expert))
-        return prefix_groups(expert.group_matcher(coarse=coarse))
+            return prefix_groups(parts_as_groups(expert), EXPERTS)
+        return prefix_groups(expert.group_matcher(coarse=coarse), EXPERTS)
 
     def no_weight_decay(self) -> set[str]:
         """Return the parameters the backbone wants without weight decay, in every expert."""

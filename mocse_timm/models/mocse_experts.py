@@ -1,45 +1,25 @@
 """Building the experts of a MoCSE model, and the names and shapes that follow from having several of them."""
 
 import copy
-import re
 from typing import Any
 
 import timm
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import FeatureInfo, is_model, is_model_in_modules
+from timm.models import FeatureInfo, is_model_in_modules
 from torch import nn
 
-from mocse_timm.checks import nearest
 from mocse_timm.models.backbone_weights import load_body_into_experts
+from mocse_timm.models.backbones import count_taps, require_backbone
 from mocse_timm.models.cifar_net import CifarNet, Trunk
 from mocse_timm.models.normalize import Normalize
 
 __all__ = [
     "build_experts",
-    "count_taps",
     "expert_layer_names",
     "mixed_feature_info",
-    "parts_as_groups",
-    "pooling_name",
-    "prefix_groups",
-    "require_backbone",
 ]
 
 CIFAR_MODULES = ["cifar_preact", "cifar_resnet", "cifar_vgg", "cifar_densenet"]
-
-
-def require_backbone(backbone: str) -> None:
-    """Raise ValueError, with the nearest name, unless timm knows a model called ``backbone``."""
-    if not is_model(backbone):
-        raise ValueError(
-            f"backbone must be the name of a timm model, got {backbone!r}{nearest(backbone, timm.list_models())}"
-        )
-
-
-def count_taps(backbone: str) -> int:
-    """Return how many feature maps timm's interface takes from ``backbone``; for this package's, its stages."""
-    network: Any = timm.create_model(backbone, device="meta")
-    return len(network.feature_info)
 
 
 def _width_arguments(
@@ -120,17 +100,6 @@ def expert_layer_names(names: str | list[str] | tuple[str, ...] | None, num_expe
     return tuple(f"experts.{expert}.{name}" for expert in range(num_experts) for name in names)
 
 
-def pooling_name(expert: nn.Module) -> str | None:
-    """Return the expert's pooling as timm names it, or None where it has no such option."""
-    head = getattr(expert, "head", None)
-    for owner, attribute in ((head, "global_pool"), (head, "pool_type"), (expert, "global_pool")):
-        pool = getattr(owner, attribute, None)
-        pool = getattr(pool, "pool_type", pool)
-        if isinstance(pool, str):
-            return pool
-    return None
-
-
 def mixed_feature_info(info: Any, shared_stages: int, num_experts: int) -> list[dict[str, Any]]:
     """Return timm's feature facts for the mixture: E times the channels, except where a stage is shared."""
     taps = info.info if isinstance(info, FeatureInfo) else info
@@ -143,24 +112,3 @@ def mixed_feature_info(info: Any, shared_stages: int, num_experts: int) -> list[
             tap["module"] = f"experts.0.{tap['module']}"
         mixed.append(tap)
     return mixed
-
-
-def _prefix(pattern: str) -> str:
-    return rf"^(?:trunk|experts\.\d+)\.(?:{pattern.replace('[^', chr(0)).replace('^', '').replace(chr(0), '[^')})"
-
-
-def parts_as_groups(network: nn.Module) -> dict[str, Any]:
-    """Return a ``group_matcher`` for a network that has none: each of its top-level parts is one layer, in order."""
-    parts = dict.fromkeys(name.split(".")[0] for name, _ in network.named_parameters())
-    return {part: rf"^{re.escape(part)}(?:\.|$)" for part in parts}
-
-
-def prefix_groups(groups: dict[str, Any]) -> dict[str, Any]:
-    """Return a backbone's ``group_matcher`` patterns so that they match inside trunk and experts."""
-    prefixed: dict[str, Any] = {}
-    for name, patterns in groups.items():
-        if isinstance(patterns, str):
-            prefixed[name] = _prefix(patterns)
-        else:
-            prefixed[name] = [_prefix(p) if isinstance(p, str) else (_prefix(p[0]), *p[1:]) for p in patterns]
-    return prefixed

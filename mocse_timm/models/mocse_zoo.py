@@ -12,9 +12,10 @@ from timm.models import (
 )
 from torch import Tensor
 
+from mocse_timm.models.backbones import BACKBONE_FACTS, count_taps, require_backbone
 from mocse_timm.models.cifar_net import cifar_cfg
 from mocse_timm.models.mocse import MoCSE
-from mocse_timm.models.mocse_experts import count_taps, expert_layer_names, require_backbone
+from mocse_timm.models.mocse_experts import expert_layer_names
 
 __all__ = []
 
@@ -27,9 +28,6 @@ default_cfgs = generate_default_cfgs(
         "mocse_wrn28_10.untrained": cifar_cfg("stem", pool_size=(8, 8)),
     }
 )
-
-# what a mixture takes over from its backbone's cfg; mean and std stay 0 and 1, for the model normalises
-BACKBONE_FACTS = ("input_size", "pool_size", "min_input_size", "fixed_input_size", "crop_pct", "interpolation")
 
 
 def _fit_checkpoint(state_dict: dict[str, Tensor], model: MoCSE) -> dict[str, Tensor]:

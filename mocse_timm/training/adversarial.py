@@ -54,7 +54,7 @@ def _shares(scores: Tensor) -> dict[str, Tensor]:
 
 
 def expert_turn(budget: Budget, beta: float, smoothing: float) -> PhaseLoss:
-    """TRADES on the model's logits. The router is held: it chooses paths, of clean and attacked images, and learns nothing."""
+    """TRADES on the model's logits; the router is held: it chooses the paths, and learns nothing."""
 
     def loss(model: nn.Module, images: Tensor, targets: Tensor) -> LossResult:
         assert isinstance(model, AdvMoE)
