@@ -125,3 +125,13 @@ def test_a_second_derivative_is_an_error_not_a_wrong_number(model: mocse.MoCSE) 
 def test_threads_leave_the_callers_setting_alone(model: mocse.MoCSE) -> None:
     model(images())
     assert torch.get_num_threads() == 2
+
+
+def test_threads_of_experts_use_one_core_each_and_callers_keep_theirs() -> None:
+    seen: list[int] = []
+    model: Any = timm.create_model("mocse_preact18", num_classes=3, expert_width=0.125)
+    for expert in model.experts:
+        expert.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    model(torch.rand(2, 3, 32, 32))
+    assert seen == [1, 1, 1]
+    assert torch.get_num_threads() == 2

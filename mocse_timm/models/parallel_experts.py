@@ -49,6 +49,7 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
 
     def one_core() -> None:
         torch.set_num_threads(1)
+        torch.get_num_threads()  # a thread takes its setting over at its first use; later it would be another's
         ready.wait()  # so that every thread comes into being now
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="experts")
