@@ -169,7 +169,7 @@ def main(
         if module not in known:
             raise BadInput(f"--modules: {module!r} is no module of timm's{nearest(module, known)}")
     chosen = list(modules) or known
-    passed = dict.fromkeys(models, 0)
+    passed: dict[str, int] = dict.fromkeys(models, 0)
     for number, module in enumerate(chosen, start=1):
         outcome = cover_apart(module, models)
         for kind, result in outcome.results.items():

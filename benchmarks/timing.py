@@ -2,14 +2,14 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
 __all__ = ["alternate"]
 
 
-def alternate(steps: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def alternate(steps: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Return the median seconds of each function, called in turn ``repeats`` times after one warm-up."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(repeats + 1):

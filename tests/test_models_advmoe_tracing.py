@@ -46,7 +46,7 @@ def test_exported_for_any_batch() -> None:
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 def test_traced_by_torchscript() -> None:
-    model = build()
+    model = build().eval()  # gradients for the router would be traced or not, by whether they are asked for
     traced = cast(Any, torch.jit.trace(model, IMAGES))
     other = IMAGES.flip(0)
     torch.testing.assert_close(traced(other), model(other), rtol=1e-4, atol=1e-5)
