@@ -143,7 +143,8 @@ def pgd_linf(
 ) -> Tensor:
     """Return the images within ``epsilon`` of the given ones, pixel by pixel, that projected gradient ascent finds.
 
-    Maximises the cross-entropy of the whole model: through the router too, where it has one.
+    Maximises the cross-entropy of the whole model, by the gradient of what it computes in eval mode: where a router
+    chooses a path, the path is a constant, and :func:`mocse_timm.attacks.router_attack` tries to change it.
 
     Args:
         model: maps images to logits (B, C); a module, or a function.
@@ -154,8 +155,8 @@ def pgd_linf(
         step_size: change of a pixel in a step; by default 2.5 * epsilon / steps.
         random_start: begin at a random point of the ball instead of the image itself.
         restarts: attempts; of each image the one with the largest loss counts.
-        early_stop: leave an image alone once it is classified wrongly. Robust accuracy stays the same, and the cost
-            falls; the loss of the attacked images is no longer the largest.
+        early_stop: leave an image alone once it is classified wrongly. At least as many images are fooled, at a lower
+            cost; the loss of the attacked images is no longer the largest.
         generator: source of the random starts; torch's own when None.
 
     Returns:

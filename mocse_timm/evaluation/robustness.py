@@ -127,7 +127,8 @@ def _routing(
         for name, found in attacked.items()
     }
     by_class = {name: shares(chosen[labels == index]) for index, name in enumerate(class_names)}
-    return RoutingScores(shares(chosen), by_class, float(-(logs.exp() * logs).sum(dim=1).mean()), flipped)
+    entropy = abs(float((logs.exp() * logs).sum(dim=1).mean()))  # abs, for a sure router's is minus zero
+    return RoutingScores(shares(chosen), by_class, entropy, flipped)
 
 
 def score_robustness(

@@ -12,7 +12,7 @@ from torch import nn
 from mocse_timm.models.expert_layers import ExpertConv2d, ExpertLayer, ExpertLinear
 from mocse_timm.models.routing import RoutingSlot
 
-__all__ = ["convert", "convertible_layers", "set_bank"]
+__all__ = ["convert", "convertible_layers", "set_bank", "trial_network"]
 
 CONVERTIBLE = (nn.Conv2d, Conv2dSame, nn.Linear)  # these types and no others: a subclass may use its weights otherwise
 STEM = r"^(?:stem|patch_embed|conv_stem)(?:\.|$)"

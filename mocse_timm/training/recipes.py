@@ -22,7 +22,7 @@ def learning_rate(config: TrainConfig, num_processes: int) -> float:
     return config.lr_base * config.batch_size * config.grad_accum_steps * num_processes / config.lr_base_size
 
 
-def _optimizer(config: TrainConfig, module: nn.Module, lr: float) -> torch.optim.Optimizer:
+def _optimizer(config: TrainConfig, module: nn.Module, lr: float, layer_decay: float | None) -> torch.optim.Optimizer:
     try:
         return create_optimizer_v2(
             module,
@@ -31,7 +31,7 @@ def _optimizer(config: TrainConfig, module: nn.Module, lr: float) -> torch.optim
             weight_decay=config.weight_decay,
             momentum=config.momentum,
             filter_bias_and_bn=config.filter_bias_and_bn,
-            layer_decay=config.layer_decay if hasattr(module, "group_matcher") else None,
+            layer_decay=layer_decay,
             **config.opt_kwargs,
         )
     except (TypeError, ValueError) as error:
@@ -57,9 +57,11 @@ def _advmoe(config: TrainConfig, model: nn.Module, lr: float) -> tuple[Phase, ..
     budget = config.attack_budget()
     experts = expert_turn(budget, config.beta, config.smoothing)
     router = router_turn(budget, config.beta, config.router_objective, config.balance_weight)
+    of_experts = _optimizer(config, model.body, lr, config.layer_decay)
+    of_router = _optimizer(config, model.router, config.router_lr or lr, None)  # decay is by the backbone's layers
     return (
-        Phase("expert", experts, _optimizer(config, model.body, lr), held=(model.router,)),
-        Phase("router", router, _optimizer(config, model.router, config.router_lr or lr), held=(model.body,)),
+        Phase("expert", experts, of_experts, held=(model.router,)),
+        Phase("router", router, of_router, held=(model.body,)),
     )
 
 
@@ -77,4 +79,4 @@ def build_recipe(config: TrainConfig, model: nn.Module, num_processes: int = 1) 
         loss = pgd_objective(loss, config.attack_budget())
     elif config.recipe == "trades":
         loss = trades_objective(loss, config.attack_budget(), config.beta)
-    return (Phase(config.recipe, loss, _optimizer(config, model, lr)),)
+    return (Phase(config.recipe, loss, _optimizer(config, model, lr, config.layer_decay)),)
