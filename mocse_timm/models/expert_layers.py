@@ -31,8 +31,11 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         output, score = ctx.saved_tensors
-        products = (gradient * output).reshape(len(score), -1) if len(score) else gradient.new_zeros(0, 1)
-        return gradient, products.sum(dim=1, dtype=torch.promote_types(score.dtype, products.dtype)).to(score.dtype)
+        if not len(score):
+            return gradient, score.new_zeros(0)
+        products = (gradient * output).unflatten(0, (len(score), -1))  # a view in every memory format
+        wide = torch.promote_types(score.dtype, products.dtype)
+        return gradient, products.sum(dim=tuple(range(1, products.ndim)), dtype=wide).to(score.dtype)
 
 
 def straight_through(output: Tensor, score: Tensor) -> Tensor:
