@@ -1,7 +1,9 @@
 """AdvMoE under torch's tracers, which follow the masked form; each against the eager, sorted one."""
 
+from pathlib import Path
 from typing import Any, cast
 
+import onnxruntime
 import pytest
 import timm
 import torch
@@ -42,6 +44,20 @@ def test_exported_for_any_batch() -> None:
     program = torch.export.export(model, (IMAGES,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
     for images in (IMAGES, IMAGES[:3]):
         torch.testing.assert_close(program.module()(images), model(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["advmoe_resnet18", "mocse_preact18"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of the exporter's own code
+def test_exported_to_onnx_for_any_batch(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model: Any = build() if name.startswith("advmoe") else timm.create_model(name, expert_width=0.125)
+    dynamic = ({0: torch.export.Dim("batch", min=1)},)
+    file = tmp_path / "model.onnx"
+    torch.onnx.export(model.eval(), (IMAGES,), str(file), dynamo=True, dynamic_shapes=dynamic, verbose=False)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    for images in (IMAGES, IMAGES[:3], IMAGES[:1]):
+        (logits,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+        torch.testing.assert_close(torch.as_tensor(logits), model(images).detach(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
