@@ -4,8 +4,7 @@ Letters: B images, E experts, R rows of a layer's input; R is B, or a multiple w
 """
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,9 +54,6 @@ class RoutingSlot:
     def __reduce__(self) -> tuple[type, tuple]:
         return RoutingSlot, ()
 
-    def _place(self) -> Any:
-        return self if torch.compiler.is_compiling() else self._by_thread
-
     def read(self) -> Dispatch:
         """Return the dispatch of the running forward pass.
 
@@ -69,21 +65,17 @@ class RoutingSlot:
             raise RuntimeError("an expert layer ran outside its network, which chooses the experts: call the network")
         return found
 
-    @contextmanager
-    def filled(self, dispatch: Dispatch) -> Iterator[None]:
-        """Hold ``dispatch`` inside the block; afterwards what was there before is there again."""
+    def swap(self, dispatch: Dispatch | None) -> Dispatch | None:
+        """Hold ``dispatch`` from now on, in this thread, and return what was there before."""
         if torch.compiler.is_compiling():
             before, self._traced = self._traced, dispatch
-            try:
-                yield
-            finally:
-                self._traced = before
         else:
             before, self._by_thread.dispatch = getattr(self._by_thread, "dispatch", None), dispatch
-            try:
-                yield
-            finally:
-                self._by_thread.dispatch = before
+        return before
+
+    def filled(self, dispatch: Dispatch) -> "_Filled":
+        """Return a ``with`` block that holds ``dispatch``; afterwards what was there before is there again."""
+        return _Filled(self, dispatch)
 
     def recall_in_backward(self, output: Tensor, dispatch: Dispatch) -> None:
         """Hold ``dispatch`` again while gradients flow back from ``output``.
@@ -101,6 +93,20 @@ class RoutingSlot:
             torch.autograd.Variable._execution_engine.queue_callback(lambda: content.pop("dispatch", None))
 
         output.register_hook(recall)
+
+
+class _Filled:
+    """The block of :meth:`RoutingSlot.filled`: a class, since torch.compile before 2.7 cannot follow generators."""
+
+    def __init__(self, slot: RoutingSlot, dispatch: Dispatch) -> None:
+        self.slot, self.dispatch = slot, dispatch
+        self.before: Dispatch | None = None
+
+    def __enter__(self) -> None:
+        self.before = self.slot.swap(self.dispatch)
+
+    def __exit__(self, *_: object) -> None:
+        self.slot.swap(self.before)
 
 
 def runs_masked(x: Any) -> bool:
