@@ -65,11 +65,12 @@ def expert_parameters(model: Any) -> list[list[torch.nn.Parameter]]:
 
 
 def wake(model: Any) -> None:
-    """Draw scales and biases that start at zero or nearly so: behind them no layer learns or changes a logit."""
+    """Draw parameters that start at zero or nearly so, down to the classifier: behind them no layer learns at first."""
     with torch.no_grad():
         for parameter in model.body.parameters():
-            if parameter.ndim == 1 and parameter.abs().max() < 1e-3:
-                parameter.uniform_(-0.3, 0.3)
+            if parameter.abs().max() < 1e-3:
+                largest = 0.3 / parameter[0].numel() ** 0.5 if parameter.ndim > 1 else 0.3
+                parameter.uniform_(-largest, largest)
 
 
 def check_paths(model: Any, images: torch.Tensor) -> None:

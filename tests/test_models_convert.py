@@ -15,7 +15,7 @@ from mocse_timm.models.routing import RoutingSlot, route_batch
 
 def layers_of(name: str, size: int, **options: Any) -> list[str]:
     network = timm.create_model(name, device="meta", **options)
-    return convertible_layers(network, input_size=(3, size, size), cfg=timm.get_pretrained_cfg(name))
+    return list(convertible_layers(network, input_size=(3, size, size), cfg=timm.get_pretrained_cfg(name)))
 
 
 def test_all_convolutions_but_stem_shortcuts_and_classifier() -> None:
@@ -57,7 +57,39 @@ class Peculiar(nn.Module):
 
 
 def test_layers_that_do_not_see_each_image_once_stay_dense() -> None:
-    assert convertible_layers(Peculiar(), input_size=(3, 2, 2)) == ["good", "windows"]
+    assert list(convertible_layers(Peculiar(), input_size=(3, 2, 2))) == ["good", "windows"]
+
+
+class InPlace(nn.Module):
+    """Two layers; the activation after the first writes into its output, through a view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 1), nn.Linear(4, 2)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        x.flatten(2).relu_()
+        return self.second(x.mean(dim=(2, 3)))
+
+
+def test_what_writes_into_a_layers_output_is_found_and_the_score_still_learns_from_the_output_as_it_was() -> None:
+    torch.manual_seed(0)
+    network, slot = InPlace(), RoutingSlot()
+    with torch.inference_mode():  # as a model for inference may be built
+        layers = convertible_layers(network, input_size=(3, 2, 2))
+    assert layers == {"first": True, "second": False}
+    convert(network, layers, 2, slot)
+    x, scores = torch.rand(4, 3, 2, 2), torch.eye(2).repeat(2, 1).requires_grad_()
+    route_batch(slot, scores, x, network.forward_features).sum().backward()
+
+    gate = torch.ones(4, requires_grad=True)  # the same network by hand, a gate of 1 at each layer
+    weight, bias = network.first.weight[:4], network.first.bias[:4]  # pyright: ignore[reportOptionalSubscript]
+    hidden = (nn.functional.conv2d(x, weight, bias) * gate[:, None, None, None]).relu().mean(dim=(2, 3))
+    weight, bias = network.second.weight[:2], network.second.bias[:2]
+    (nn.functional.linear(hidden, weight, bias) * gate[:, None]).sum().backward()
+    assert scores.grad is not None and gate.grad is not None
+    torch.testing.assert_close(scores.grad, torch.eye(2).repeat(2, 1) * gate.grad[:, None])
 
 
 def test_conversion_by_name_keeps_values_and_a_bank_can_be_replaced() -> None:
@@ -65,7 +97,7 @@ def test_conversion_by_name_keeps_values_and_a_bank_can_be_replaced() -> None:
     network, other, slot = Peculiar(), Peculiar(), RoutingSlot()
     x, scores = torch.rand(6, 3, 2, 2), torch.eye(3).repeat(2, 1)
     expected = network(x)
-    convert(network, ["good", "windows"], 3, slot)
+    convert(network, {"good": False, "windows": False}, 3, slot)
     assert isinstance(network.good, ExpertConv2d) and isinstance(network.windows, ExpertLinear)
     torch.testing.assert_close(route_batch(slot, scores, x, network), expected)
     set_bank(network, ["good", "windows"], 1, other)
@@ -84,4 +116,4 @@ def test_conversion_by_name_keeps_values_and_a_bank_can_be_replaced() -> None:
 )
 def test_names_that_cannot_be_converted_are_refused(names: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        convert(Peculiar(), names, 2, RoutingSlot())
+        convert(Peculiar(), dict.fromkeys(names, False), 2, RoutingSlot())

@@ -117,13 +117,13 @@ class AdvMoE(nn.Module):
         size = arguments.get("img_size") or (cfg.input_size[1:] if cfg else 224)
         height, width = (size, size) if isinstance(size, int) else size
         trial = trial_network(self.backbone, arguments) or self.body
-        names = convertible_layers(trial, input_size=(self.in_chans, height, width), cfg=cfg)
-        convert(self.body, names, self.num_experts, self.slot)
+        layers = convertible_layers(trial, input_size=(self.in_chans, height, width), cfg=cfg)
+        convert(self.body, layers, self.num_experts, self.slot)
         on_meta = next(self.body.parameters()).is_meta
         if not same_start and not on_meta:  # experts that start alike would tell the router nothing
             for expert in range(1, self.num_experts):
-                set_bank(self.body, names, expert, timm.create_model(self.backbone, **arguments))
-        return names
+                set_bank(self.body, layers, expert, timm.create_model(self.backbone, **arguments))
+        return list(layers)
 
     @property
     def _model_args(self) -> dict[str, Any]:

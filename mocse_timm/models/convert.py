@@ -1,13 +1,14 @@
 """Turning the layers of a finished network into expert layers, by name."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import timm
 import torch
 from timm.layers import Conv2dSame
-from torch import nn
+from torch import Tensor, nn
 
 from mocse_timm.models.expert_layers import ExpertConv2d, ExpertLayer, ExpertLinear
 from mocse_timm.models.routing import RoutingSlot
@@ -23,29 +24,45 @@ def _names(value: Any) -> set[str]:
     return set() if not value else {value} if isinstance(value, str) else set(value)
 
 
-def _rows_seen(network: Any, names: Sequence[str], shape: Sequence[int], batch: int) -> dict[str, int]:
-    """Return how many rows each named layer gets when ``network`` computes features of ``batch`` images."""
-    rows: dict[str, int] = {}
+@dataclass
+class _Seen:
+    """What one layer did in a trial run."""
+
+    rows: int = 0  # of its input; 0 if it was not called, called twice, or called by keyword
+    overwritten: bool = False  # whether a later operation wrote into its output
+
+
+def _try_out(network: Any, names: Sequence[str], shape: Sequence[int], batch: int) -> dict[str, _Seen]:
+    """Return what each named layer does when ``network`` computes features of ``batch`` images."""
+    seen: dict[str, _Seen] = {}
+    outputs: dict[str, tuple[Tensor, int]] = {}
 
     def note(name: str) -> Any:
-        def hook(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-            rows[name] = 0 if name in rows or not inputs else inputs[0].shape[0]  # 0: used twice, or by keyword
+        def hook(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            seen[name] = _Seen(0 if name in seen or not inputs else inputs[0].shape[0])
+            outputs[name] = output, output._version
 
         return hook
 
-    hooks = [network.get_submodule(name).register_forward_pre_hook(note(name)) for name in names]
+    hooks = [network.get_submodule(name).register_forward_hook(note(name)) for name in names]
     parameter = next(network.parameters())
     try:
-        with torch.no_grad():
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+        ):  # in inference mode tensors do not count what writes into them
             network.eval().forward_features(torch.zeros(batch, *shape, device=parameter.device, dtype=parameter.dtype))
     finally:
         for hook in hooks:
             hook.remove()
-    return rows
+    for name, (output, version) in outputs.items():
+        seen[name].overwritten = output._version > version
+    return seen
 
 
-def convertible_layers(network: nn.Module, *, input_size: Sequence[int], cfg: Any = None) -> list[str]:
-    """Return the names of the layers of ``network`` that can become expert layers.
+def convertible_layers(network: nn.Module, *, input_size: Sequence[int], cfg: Any = None) -> dict[str, bool]:
+    """Return the names of the layers of ``network`` that can become expert layers, each with whether the network
+    writes into its output (an activation in place, say), for :func:`convert`.
 
     These are its convolutions and linear layers except the stem, the shortcuts, the classifier and what
     runs after the features; and except those that do not see the images of a batch one by one: layers whose weights
@@ -73,21 +90,31 @@ def convertible_layers(network: nn.Module, *, input_size: Sequence[int], cfg: An
         and sum(other is module for other in several) == 1
         and all(owners[id(parameter)] == 1 for parameter in module.parameters())
     ]
-    two, three = (_rows_seen(network, names, input_size, batch) for batch in (2, 3))
-    return [name for name in names if two.get(name) and two[name] * 3 == three[name] * 2]
+    two, three = (_try_out(network, names, input_size, batch) for batch in (2, 3))
+    return {
+        name: two[name].overwritten
+        for name in names
+        if name in two and two[name].rows and two[name].rows * 3 == three[name].rows * 2
+    }
 
 
-def convert(network: nn.Module, names: Sequence[str], num_experts: int, slot: RoutingSlot) -> None:
+def convert(network: nn.Module, layers: Mapping[str, bool], num_experts: int, slot: RoutingSlot) -> None:
     """Turn the named layers of ``network`` into expert layers that read ``slot``; every expert starts as the layer was.
 
+    Args:
+        network: changed in place.
+        layers: names of layers, and whether the network writes into their outputs.
+        num_experts: E.
+        slot: where the network leaves the paths.
+
     Raises:
-        ValueError: if ``names`` is empty, names no layer, or a layer that is neither Conv2d nor Linear.
+        ValueError: if ``layers`` is empty, names no layer, or a layer that is neither Conv2d nor Linear.
     """
-    if not names:
+    if not layers:
         raise ValueError(
             f"{type(network).__name__} has no layer that can hold several experts: choose another backbone"
         )
-    for name in names:
+    for name, overwritten in layers.items():
         parent_name, _, own_name = name.rpartition(".")
         try:
             parent = network.get_submodule(parent_name)
@@ -97,14 +124,15 @@ def convert(network: nn.Module, names: Sequence[str], num_experts: int, slot: Ro
         if type(layer) not in CONVERTIBLE:
             raise ValueError(f"{name!r} is a {type(layer).__name__}: only Conv2d and Linear can hold several experts")
         if isinstance(layer, nn.Linear):
-            bank: nn.Module = ExpertLinear.from_layer(layer, num_experts, slot)
+            bank: ExpertLinear | ExpertConv2d = ExpertLinear.from_layer(layer, num_experts, slot)
         else:
             assert isinstance(layer, nn.Conv2d)
             bank = ExpertConv2d.from_layer(layer, num_experts, slot)
+        bank.overwritten = overwritten
         setattr(parent, own_name, bank)
 
 
-def set_bank(network: nn.Module, names: Sequence[str], expert: int, source: nn.Module) -> None:
+def set_bank(network: nn.Module, names: Iterable[str], expert: int, source: nn.Module) -> None:
     """Copy the named layers of ``source``, a network before conversion, into bank ``expert`` of a converted one."""
     with torch.no_grad():
         for name in names:

@@ -51,12 +51,19 @@ def straight_through(output: Tensor, score: Tensor) -> Tensor:
 class ExpertLayer:
     """What both kinds of layer share: running the right bank on the right rows. Mixed into torch's layers.
 
+    Attributes:
+        num_experts: E.
+        slot: where the network leaves the paths.
+        overwritten: whether the network writes into this layer's output, which the score's gradient needs as it was;
+            then the network gets a copy.
+
     Raises:
         ValueError: if ``num_experts`` is below 1.
     """
 
     num_experts: int
     slot: RoutingSlot
+    overwritten: bool = False
 
     def _hold_banks(self, num_experts: int, slot: RoutingSlot) -> None:
         """Stack fresh parameters of ``num_experts`` banks where torch's layer has those of one."""
@@ -119,7 +126,10 @@ class ExpertLayer:
             output = torch.cat([self.run_bank(*each) for each in taken])
         else:
             output = self.run_bank(x, *(taken[0][1:] if taken else self.banks()[0]))
-        return output if dispatch.score is None else straight_through(output, dispatch.score)
+        if dispatch.score is None:
+            return output
+        gated = straight_through(output, dispatch.score)
+        return gated.clone() if self.overwritten else gated
 
     def _run_masked(self, x: Tensor, dispatch: Dispatch) -> Tensor:
         """The same in operations that tracers follow: every expert on every row, one output kept."""
