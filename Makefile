@@ -47,6 +47,7 @@ conformance: install ## timm's own tests on our models; MODELS="name ..." narrow
 benchmarks: install ## speed as ratios, and how many timm backbones can be wrapped
 	$(BIN)/python benchmarks/train_speed.py
 	$(BIN)/python benchmarks/dispatch.py
+	$(BIN)/python benchmarks/corruptions.py
 	$(BIN)/python benchmarks/backbone_coverage.py
 
 clean: ## remove the environment and everything generated

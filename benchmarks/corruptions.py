@@ -2,7 +2,8 @@
 
 Prints images a second on one core, by corruption: the mean over the five severities and the slowest of them, beside the
 twin's (one image, mostly one pixel at a time); then the seconds that all severities of all corruptions take in several
-processes of one core each, and the memory that one of them needs at its peak.
+processes of one core each, and the memory that one of them needs at its peak; and how much longer validate.py takes for
+all cells, made by a process beside the model, than the model alone for as many images.
 """
 
 import argparse
@@ -17,12 +18,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import timm
+import torch
+from accelerate import Accelerator
 from timing import alternate
 
 from mocse_timm.corruptions.corrupt import available, corrupt, corruption
 from mocse_timm.corruptions.extra import import_cv2
 from mocse_timm.corruptions.frost import SCALES, find_frost_textures, missing_frost
 from mocse_timm.corruptions.names import CORRUPTIONS, SEVERITIES
+from mocse_timm.data import MemoryImages, build_loader
+from mocse_timm.evaluation.corruption_scoring import answer_cells
+from mocse_timm.evaluation.corruption_source import GeneratedSource, Share, choose_images
 
 FULL = 10_000
 """Images of a test set of CIFAR-10 or CIFAR-100."""
@@ -143,6 +150,31 @@ def print_total(names: tuple[str, ...], images: np.ndarray, processes: int, fold
     )
 
 
+def print_validation(names: tuple[str, ...], images: np.ndarray, repeats: int, frost_dir: str | None) -> None:
+    """Print the seconds of scoring all cells over those of the bare network on as many images."""
+    device = torch.device("cpu")
+    split = MemoryImages(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.zeros(len(images)).long())
+    model = timm.create_model("cifar_preact18", width=0.375).to(memory_format=torch.channels_last).eval()
+    loader = partial(build_loader, training=False, batch_size=256, image_size=32)
+    everything = choose_images(len(images), None)
+    source = GeneratedSource(split, names, SEVERITIES, everything, Share(), loader, device, frost_dir=frost_dir)
+    batches = list(loader(split))
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for _ in range(len(names) * len(SEVERITIES)):
+                for batch, _ in batches:
+                    model(batch.to(memory_format=torch.channels_last)).softmax(dim=1).max(dim=1)
+
+    def validate() -> None:
+        answer_cells(model, source, device=device, accelerator=Accelerator(), channels_last=True)
+
+    seconds = alternate({"bare": bare, "validate": validate}, repeats)
+    found = f"{seconds['validate']:.1f} s over {seconds['bare']:.1f} s, {seconds['validate'] / seconds['bare']:.2f}"
+    cells = f"{len(names)} x 5 x {len(images)} images"
+    print(f"validate.py over cifar_preact18 of width 0.375 alone, {cells}: {found} (goal 1.25)")
+
+
 def main() -> None:
     """Measure all of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -150,6 +182,7 @@ def main() -> None:
     parser.add_argument("--timed-images", type=int, default=500, help="images in each timed call by corruption")
     parser.add_argument("--twin-images", type=int, default=2, help="images in each timed call of the twin")
     parser.add_argument("--repeats", type=int, default=3, help="timed calls of each; the median counts")
+    parser.add_argument("--scored-images", type=int, default=256, help="images in each cell that a model scores")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--frost-dir", help="folder of the photographs that frost needs")
     flags = parser.parse_args()
@@ -160,6 +193,7 @@ def main() -> None:
     images, timed = (np.resize(pictures, (count, 32, 32, 3)) for count in (flags.images, flags.timed_images))
     print_speeds(names, timed, pictures[: flags.twin_images], flags.repeats, folder)
     print_total(names, images, flags.processes, folder)
+    print_validation(names, images[: flags.scored_images], flags.repeats, flags.frost_dir)
 
 
 if __name__ == "__main__":

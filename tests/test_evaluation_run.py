@@ -206,7 +206,8 @@ def test_the_script_itself(run: Path) -> None:
 def test_a_missing_extra_is_named_with_exit_code_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "mocse_timm.evaluation.run")
+    for module in ("run", "settings"):
+        monkeypatch.delitem(sys.modules, f"mocse_timm.evaluation.{module}")
     monkeypatch.setitem(sys.modules, "yaml", None)  # what importing it now raises is what a missing one raises
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(ROOT / "validate.py"), run_name="__main__")

@@ -60,6 +60,30 @@ class ValidateConfig:
     """Largest change of a pixel, or of all together in --attack-norm l2. Pixels are in [0, 1]."""
     attack_norm: Literal["linf", "l2"] = "linf"
     """How changes are measured."""
+    corruptions: str = ""
+    """Also score under corruptions: all (19), 15 (RobustBench's), noise, blur, weather, digital, extra, or names."""
+    severities: str = "1,2,3,4,5"
+    """How strong, with commas."""
+    corruption_images: int | None = None
+    """Images in each cell, the same ones every time; by default the whole set."""
+    corruption_source: Literal["auto", "archive", "generated"] = "auto"
+    """Read them from an archive such as CIFAR-10-C, or make them on the fly; auto: from an archive if there is one."""
+    corruptions_dir: str | None = None
+    """The archive's folder, or one that holds it; by default --data-dir is searched."""
+    corruption_seed: int = 0
+    """Seed of corruptions made on the fly."""
+    corruption_workers: int = 1
+    """Processes that make them; 0 to make them in the main process."""
+    frost_dir: str | None = None
+    """Folder of the pictures that frost needs; by default those of an installed imagecorruptions package."""
+    baseline: str | None = None
+    """Another model's .json results: differences, mCE, effective robustness (points gained corrupted minus clean)."""
+    corruption_table: str | None = None
+    """Also write the corruptions as a Markdown table to this .md."""
+    heatmap: str | None = None
+    """Also draw accuracy by corruption and severity into this .png, with a panel of differences from --baseline."""
+    robustbench_json: str | None = None
+    """Also write RobustBench's model info to this .json; needs the 15 corruptions at all severities."""
     results_file: str | None = None
     """Also write the scores to this .json or .csv."""
     seed: int = 42

@@ -14,7 +14,7 @@ from torchmetrics.functional import classification
 from mocse_timm.checks import BadInput
 from mocse_timm.evaluation.predictions import Predictions
 
-__all__ = ["ExpertScores", "MultiLabelScores", "Scores", "score", "score_multi_label"]
+__all__ = ["ExpertScores", "MultiLabelScores", "Scores", "calibration_error", "score", "score_multi_label"]
 
 CALIBRATION_BINS = 15
 THRESHOLD = 0.5
@@ -84,13 +84,18 @@ def _check_single_label(logits: Tensor, labels: Tensor, class_names: Sequence[st
         )
 
 
-def _calibration_error(logits: Tensor, labels: Tensor) -> float:
-    """Return the ECE in [0, 1]. Source: Guo et al. 2017, arXiv:1706.04599, equation 3."""
-    # Softmax here, since torchmetrics takes scores that happen to lie in [0, 1] for probabilities. A confidence of
-    # exactly 1 would open a 16th bin there, so it is put at the float below.
-    probabilities = logits.softmax(dim=1).clamp(max=1 - 2**-24)
-    error = classification.multiclass_calibration_error(
-        probabilities, labels, num_classes=logits.shape[1], n_bins=CALIBRATION_BINS
+def calibration_error(confidences: Tensor, correct: Tensor) -> float:
+    """Return the ECE in [0, 1], over 15 equal bins.
+
+    Args:
+        confidences: (N,), the largest softmax probability of each image.
+        correct: (N,) bool, whether the class it belongs to is the right one.
+
+    Source: Guo et al. 2017, arXiv:1706.04599, equation 3.
+    """
+    # A confidence of exactly 1 would open a 16th bin in torchmetrics, so it is put at the float below.
+    error = classification.binary_calibration_error(
+        confidences.clamp(max=1 - 2**-24), correct.long(), n_bins=CALIBRATION_BINS
     )
     return error.item()
 
@@ -151,12 +156,13 @@ def score(predictions: Predictions, class_names: Sequence[str]) -> Scores:
         return 100 * accuracy.item()
 
     log_odds = predictions.expert_log_odds
+    confidences, chosen = logits.softmax(dim=1).max(dim=1)
     return Scores(
         num_images=num_images,
         top1=top(1),
         top5=top(5),
         loss=F.cross_entropy(logits, labels).item(),
-        ece=100 * _calibration_error(logits, labels),
+        ece=100 * calibration_error(confidences, chosen == labels),
         per_class_accuracy=_per_class_accuracy(logits, labels, class_names),
         experts=None if log_odds is None else _expert_scores(log_odds, labels, class_names),
     )

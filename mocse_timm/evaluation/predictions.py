@@ -16,7 +16,7 @@ from mocse_timm.models.aggregation import class_log_odds
 from mocse_timm.models.mocse import MoCSE
 from mocse_timm.modes import evaluating
 
-__all__ = ["NotFinite", "Predictions", "predict"]
+__all__ = ["NotFinite", "Predictions", "answer", "check_finite", "predict"]
 
 
 class NotFinite(BadInput):
@@ -43,8 +43,15 @@ def _autocast(device: torch.device, amp_dtype: torch.dtype | None) -> AbstractCo
     return nullcontext() if amp_dtype is None else torch.autocast(device.type, dtype=amp_dtype)
 
 
-def _answer(model: nn.Module, images: Tensor, autocast: AbstractContextManager) -> tuple[Tensor, Tensor | None]:
-    """Return the (B, C) class scores and, for MoCSE, the (B, C) log-odds of the experts."""
+def answer(model: nn.Module, images: Tensor, amp_dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor | None]:
+    """Return the (B, C) class scores and, for MoCSE, the (B, C) log-odds of the experts, float32.
+
+    Args:
+        model: on the device of ``images``, in eval mode.
+        images: (B, channels, H, W) in [0, 1].
+        amp_dtype: bfloat16 or float16 for autocast, None for the weights' own precision.
+    """
+    autocast = _autocast(images.device, amp_dtype)
     if not isinstance(model, MoCSE):
         with autocast:
             return model(images).float(), None
@@ -80,7 +87,6 @@ def predict(
         NotFinite: if a class score is not finite.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    autocast_device = torch.device(device)
     logits: list[Tensor] = []
     labels: list[Tensor] = []
     log_odds: list[Tensor] = []
@@ -89,7 +95,7 @@ def predict(
             loader, desc="scoring", unit="batch", disable=None if progress else True, leave=False
         ):
             images = images.to(device, non_blocking=True, memory_format=layout)
-            batch_logits, batch_log_odds = _answer(model, images, _autocast(autocast_device, amp_dtype))
+            batch_logits, batch_log_odds = answer(model, images, amp_dtype)
             logits.append(batch_logits)
             labels.append(batch_labels.to(device, non_blocking=True))
             if batch_log_odds is not None:
@@ -101,14 +107,15 @@ def predict(
             labels=gather(torch.cat(labels)).cpu(),
             expert_log_odds=gather(torch.cat(log_odds)).cpu() if log_odds else None,
         )
-    _check_finite(predictions.logits)
+    check_finite(predictions.logits.isfinite().all(dim=1))
     return predictions
 
 
-def _check_finite(logits: Tensor) -> None:
-    broken = int((~logits.isfinite()).any(dim=1).sum())
+def check_finite(finite: Tensor) -> None:
+    """Raise NotFinite unless all of ``finite`` is True: (N,), whether each image's class scores are finite."""
+    broken = int((~finite).sum())
     if broken:
         raise NotFinite(
-            f"the model gives NaN or infinite class scores on {broken} of {len(logits)} images: the weights are "
+            f"the model gives NaN or infinite class scores on {broken} of {len(finite)} images: the weights are "
             "broken or overflow in 16 bits; try another checkpoint, or leave out --amp"
         )

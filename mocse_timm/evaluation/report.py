@@ -3,18 +3,18 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from mocse_timm.checks import BadInput
 from mocse_timm.evaluation.metrics import ExpertScores, Scores
+from mocse_timm.evaluation.output_files import check_output, write_whole
 from mocse_timm.evaluation.robustness import RobustScores
 
 __all__ = [
     "RunFacts",
+    "align",
     "check_results_path",
     "render",
     "render_robustness",
@@ -83,8 +83,8 @@ def _class_line(name: str, accuracy: float | None, expert: ExpertScores | None) 
     return line
 
 
-def _columns(lines: list[list[str]]) -> list[str]:
-    """Align a table: the first column to the left, numbers to the right."""
+def align(lines: list[list[str]]) -> list[str]:
+    """Return the lines of a table: its first column to the left, numbers to the right."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return [
         "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
@@ -111,7 +111,7 @@ def render(facts: RunFacts, scores: Scores) -> str:
     for (name, accuracy), expert in zip(scores.per_class_accuracy.items(), experts, strict=True):
         table.append(_class_line(name, accuracy, expert))
     width = max(len(label) for label, _ in head)
-    lines = [*(f"{label.ljust(width)}  {value}" for label, value in head), "", *_columns(table)]
+    lines = [*(f"{label.ljust(width)}  {value}" for label, value in head), "", *align(table)]
     if scores.experts:
         lines += ["", f"precision and recall of each class's own expert, at confidence {scores.experts[0].threshold}"]
     return "\n".join(lines)
@@ -126,14 +126,14 @@ def render_robustness(robust: RobustScores) -> str:
     for name, top1 in robust.robust_top1.items():
         table.append([name, f"{top1:.2f}"] + ([f"{robust.routing.flipped[name]:.2f}"] if robust.routing else []))
     checks = [f"{'passed' if c.passed else 'FAILED'}: {c.name} ({c.found})" for c in robust.checks]
-    lines = [*head, *_columns(table), "", *checks]
+    lines = [*head, *align(table), "", *checks]
     if robust.routing is not None:
         routing = robust.routing
         experts = [f"expert {expert} %" for expert in range(len(routing.use))]
         uses = [["class", *experts]]
         uses += [[name, *(f"{value:.1f}" for value in use)] for name, use in routing.use_by_class.items()]
         uses.append(["all", *(f"{value:.1f}" for value in routing.use)])
-        lines += ["", *_columns(uses), "", f"router entropy  {routing.entropy:.3f} nats"]
+        lines += ["", *align(uses), "", f"router entropy  {routing.entropy:.3f} nats"]
     return "\n".join(lines)
 
 
@@ -141,16 +141,9 @@ def check_results_path(path: str | Path) -> Path:
     """Return the path of a results file that can be written.
 
     Raises:
-        BadInput: if it ends in neither .json nor .csv, is a folder, or its folder does not exist.
+        BadInput: if it ends in neither .json nor .csv, or see :func:`mocse_timm.evaluation.output_files.check_output`.
     """
-    path = Path(path)
-    if path.suffix not in (".json", ".csv"):
-        raise BadInput(f"results file {path} must end in .json or .csv")
-    if path.is_dir():
-        raise BadInput(f"results file {path} is a folder; give a file name ending in .json or .csv")
-    if not path.parent.is_dir():
-        raise BadInput(f"folder {path.parent} of the results file does not exist; make it first")
-    return path
+    return check_output(path, (".json", ".csv"), "results file")
 
 
 def _as_csv(row: dict[str, Any]) -> str:
@@ -168,8 +161,14 @@ def robust_row(robust: RobustScores) -> dict[str, Any]:
     return row | {"checks_failed": "; ".join(check.name for check in robust.checks if not check.passed)}
 
 
-def write_results(path: str | Path, row: dict[str, Any], scores: Scores, robust: RobustScores | None = None) -> None:
+def write_results(path: str | Path, row: dict[str, Any], scores: Scores, **more: Any) -> None:
     """Write a .csv with the one ``row``, or a .json with it and all scores; no half file is ever seen.
+
+    Args:
+        path: of the file.
+        row: see :func:`result_row`.
+        scores: on clean images.
+        more: further parts of the .json by name, dataclasses or what JSON can hold; None is left out.
 
     Raises:
         BadInput: if the path cannot be used (see :func:`check_results_path`) or the disk refuses it.
@@ -178,12 +177,10 @@ def write_results(path: str | Path, row: dict[str, Any], scores: Scores, robust:
     if path.suffix == ".csv":
         text = _as_csv(row)
     else:
-        content = {"row": row, "scores": asdict(scores)} | ({"robustness": asdict(robust)} if robust else {})
-        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise BadInput(f"cannot write the results file {path} ({error.strerror}); choose another place") from None
+        parts = {"scores": scores} | {name: part for name, part in more.items() if part is not None}
+        content = {
+            name: asdict(part) if is_dataclass(part) and not isinstance(part, type) else part
+            for name, part in parts.items()
+        }
+        text = json.dumps({"row": row} | content, indent=2, allow_nan=False) + "\n"
+    write_whole(path, text, "results file")
