@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from corruption_images import freeze, pictures
@@ -23,6 +24,8 @@ EXACT = {
     "jpeg_compression",
     "frost",
 }
+# OpenCV before 5 warps to the nearest 1/32 of a pixel, the twin without rounding: up to 255/64 each way on steep edges
+WARPED_TO = 2 if int(cv2.__version__.split(".")[0]) >= 5 else 8
 LARGER = {  # what tables of larger images do that the one for 32 pixels does not
     "64": [("glass_blur", 4), ("glass_blur", 5), ("defocus_blur", 5), ("fog", 1), ("saturate", 5), ("frost", 2)],
     "224": [("defocus_blur", 5), ("zoom_blur", 3), ("pixelate", 5)],
@@ -43,7 +46,7 @@ def assert_equals_twin(name: str, severity: int, images: np.ndarray, folder: Pat
     if name in EXACT:
         assert difference.max() == 0
     elif name == "elastic_transform":
-        assert difference.max() <= 2
+        assert difference.max() <= WARPED_TO
     else:
         assert difference.max() <= 1
         assert (difference > 0).mean() < 0.01
