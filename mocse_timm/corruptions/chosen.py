@@ -2,14 +2,12 @@
 
 from collections.abc import Iterable
 
-from mocse_timm.checks import BadInput, nearest
+from mocse_timm.checks import BadInput
 from mocse_timm.corruptions.corrupt import available
 from mocse_timm.corruptions.frost import missing_frost
-from mocse_timm.corruptions.names import BENCHMARK, CORRUPTIONS, GROUPS, SEVERITIES
+from mocse_timm.corruptions.names import SEVERITIES, corruptions_meant
 
 __all__ = ["choose_corruptions", "choose_severities"]
-
-SETS: dict[str, tuple[str, ...]] = {"all": CORRUPTIONS, "15": BENCHMARK, **GROUPS}
 
 
 def choose_corruptions(words: Iterable[str], *, frost_dir: str | None = None) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -23,19 +21,11 @@ def choose_corruptions(words: Iterable[str], *, frost_dir: str | None = None) ->
         BadInput: for an unknown word, with the nearest known one; for none; for frost by name without photographs.
     """
     split = [word for string in words for word in string.split(",") if word]
-    if not split:
-        raise BadInput("--corruptions names none: give all, 15, a group or names")
-    for word in split:
-        if word not in SETS and word not in CORRUPTIONS:
-            raise BadInput(
-                f"there is no corruption {word!r}{nearest(word, [*SETS, *CORRUPTIONS])}: "
-                f"give names, {', '.join(GROUPS)}, 15 or all"
-            )
-    meant = {name for word in split for name in SETS.get(word, (word,))}
-    missing = meant - set(available(frost_dir))
+    meant = corruptions_meant(split)
+    missing = set(meant) - set(available(frost_dir))
     if missing & set(split):
         raise BadInput(missing_frost(frost_dir))
-    names = tuple(name for name in CORRUPTIONS if name in meant - missing)
+    names = tuple(name for name in meant if name not in missing)
     return names, dict.fromkeys(sorted(missing), "its photographs were not found where it was made")
 
 

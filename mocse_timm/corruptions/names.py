@@ -4,7 +4,16 @@ from collections.abc import Iterable
 
 from mocse_timm.checks import BadInput, nearest
 
-__all__ = ["BENCHMARK", "CORRUPTIONS", "GROUPS", "SEVERITIES", "check_names", "check_severity"]
+__all__ = [
+    "BENCHMARK",
+    "CORRUPTIONS",
+    "GROUPS",
+    "SETS",
+    "SEVERITIES",
+    "check_names",
+    "check_severity",
+    "corruptions_meant",
+]
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
@@ -19,6 +28,9 @@ CORRUPTIONS: tuple[str, ...] = tuple(name for names in GROUPS.values() for name 
 BENCHMARK: tuple[str, ...] = CORRUPTIONS[:15]
 """The corruptions whose mean is reported; the four extra ones were made to tune methods on."""
 
+SETS: dict[str, tuple[str, ...]] = {"all": CORRUPTIONS, "15": BENCHMARK, **GROUPS}
+"""Words that stand for several corruptions."""
+
 SEVERITIES: tuple[int, ...] = (1, 2, 3, 4, 5)
 
 
@@ -30,6 +42,23 @@ def check_names(names: Iterable[str]) -> tuple[str, ...]:
             hint = nearest(name, CORRUPTIONS) or f"; there are {', '.join(CORRUPTIONS)}"
             raise BadInput(f"there is no corruption {name!r}{hint}")
     return names
+
+
+def corruptions_meant(words: Iterable[str]) -> tuple[str, ...]:
+    """Return the corruptions that names, groups, ``15`` and ``all`` stand for, each once and in the usual order.
+
+    Raises:
+        BadInput: for an unknown word, with the nearest known one; or for none.
+    """
+    words = list(words)
+    forms = f"give names, {', '.join(GROUPS)}, 15 or all"
+    if not words:
+        raise BadInput(f"--corruptions names none: {forms}")
+    for word in words:
+        if word not in SETS and word not in CORRUPTIONS:
+            raise BadInput(f"there is no corruption {word!r}{nearest(word, [*SETS, *CORRUPTIONS])}: {forms}")
+    meant = {name for word in words for name in SETS.get(word, (word,))}
+    return tuple(name for name in CORRUPTIONS if name in meant)
 
 
 def check_severity(severity: int) -> int:

@@ -10,7 +10,7 @@ from mocse_timm.checks import BadInput
 from mocse_timm.corruptions.archive import Archive, find_archive
 from mocse_timm.corruptions.corrupt import corrupt
 from mocse_timm.corruptions.frost import find_frost_textures, missing_frost
-from mocse_timm.corruptions.names import BENCHMARK, CORRUPTIONS, GROUPS, check_names, check_severity
+from mocse_timm.corruptions.names import SETS, check_severity, corruptions_meant
 from mocse_timm.corruptions.severities import SMALLEST_SIDE
 from mocse_timm.data import DataSplits, FileImages, MemoryImages
 from mocse_timm.evaluation.config import ValidateConfig
@@ -19,8 +19,6 @@ from mocse_timm.evaluation.scorer import Scorer
 from mocse_timm.models.normalized import image_channels
 
 __all__ = ["choose_source", "parse_corruptions", "parse_severities"]
-
-SETS = {"all": CORRUPTIONS, "15": BENCHMARK, **GROUPS}
 
 
 def _listed(text: str) -> list[str]:
@@ -36,12 +34,7 @@ def parse_corruptions(text: str) -> tuple[str, ...]:
     words = _listed(text)
     if not words:
         raise BadInput(f"--corruptions {text!r} names none; write all, 15, a group, or names with commas")
-    names = {name for word in words for name in SETS.get(word, (word,))}
-    try:
-        check_names(names)
-    except BadInput as error:
-        raise BadInput(f"--corruptions: {error}; write all, 15, a group, or names with commas") from None
-    return tuple(name for name in CORRUPTIONS if name in names)
+    return corruptions_meant(words)
 
 
 def _by_name(config: ValidateConfig) -> list[str]:
