@@ -7,7 +7,8 @@ and the typed flag wins.
 import argparse
 import ast
 import dataclasses
-from collections.abc import Sequence
+import shlex
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -17,7 +18,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from mocse_timm.checks import BadInput, nearest
 
-__all__ = ["KeyValues", "Pixels", "parse_flags", "write_yaml"]
+__all__ = ["KeyValues", "Pixels", "changed_flags", "parse_flags", "write_yaml"]
 
 Config = TypeVar("Config")
 
@@ -28,11 +29,20 @@ def _parse_key_values(strings: list[str]) -> dict[str, Any]:
         key, separator, value = string.partition("=")
         if not separator or not key:
             raise ValueError(f"expected KEY=VALUE, got {string!r}")
-        try:
-            values[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):  # a bare word: width=0.5 is a number, backbone=resnet18 a string
-            values[key] = value
+        values[key] = _read(value)
     return values
+
+
+def _read(value: str) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):  # a bare word: width=0.5 is a number, backbone=resnet18 a string
+        return value
+
+
+def _written(value: Any) -> str:
+    """Return what :func:`_read` reads as ``value``: words stay bare where they can."""
+    return value if isinstance(value, str) and _read(value) is value else repr(value)
 
 
 KeyValues = Annotated[
@@ -76,21 +86,43 @@ def _flags_from_yaml(path: Path, config_class: type) -> list[str]:
     if not isinstance(values, dict):
         raise BadInput(f"--config {path} must hold 'flag: value' lines, got a {type(values).__name__}")
     fields = {field.name for field in dataclasses.fields(config_class)}
+    for key in values:
+        if str(key).replace("-", "_") not in fields:
+            raise BadInput(f"--config {path}: unknown flag {key!r}{nearest(str(key).replace('-', '_'), fields)}")
+    return _as_flags(values)
+
+
+def _as_flags(values: Mapping[str, Any]) -> list[str]:
+    """Return ``--name value ...`` for each of ``values``, as the parser takes them."""
     flags: list[str] = []
     for key, value in values.items():
-        name = str(key).replace("-", "_")
-        if name not in fields:
-            raise BadInput(f"--config {path}: unknown flag {key!r}{nearest(name, fields)}")
-        flag = f"--{name.replace('_', '-')}"
+        flag = f"--{str(key).replace('_', '-')}"
         if isinstance(value, bool):
             flags.append(flag if value else f"--no-{flag[2:]}")
         elif isinstance(value, dict):
-            flags += [flag, *(f"{inner}={content!r}" for inner, content in value.items())]
-        elif isinstance(value, list):
+            flags += [flag, *(f"{inner}={_written(content)}" for inner, content in value.items())]
+        elif isinstance(value, list | tuple):
             flags += [flag, *map(str, value)]
         else:
             flags += [flag, str(value)]
     return flags
+
+
+def changed_flags(config: Any, *, leave_out: Collection[str] = ()) -> str:
+    """Return the flags of the dataclass ``config`` that differ from their defaults, quoted for a shell.
+
+    Args:
+        config: a dataclass that :func:`parse_flags` made.
+        leave_out: fields that say where rather than what, such as the folder of the results.
+    """
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        factory = field.default_factory
+        default = field.default if factory is dataclasses.MISSING else factory()
+        value = getattr(config, field.name)
+        if value != default and field.name not in leave_out:
+            values[field.name] = value
+    return shlex.join(_as_flags(values))
 
 
 def parse_flags(config_class: type[Config], arguments: Sequence[str] | None = None, *, description: str) -> Config:

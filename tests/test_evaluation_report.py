@@ -10,7 +10,7 @@ from mocse_timm.checks import BadInput
 from mocse_timm.evaluation.metrics import ExpertScores, Scores
 from mocse_timm.evaluation.report import RunFacts, render, result_row, write_results
 
-FACTS = RunFacts("runs/first", "digits", "validation", 1.76, 32, 1.0, "bilinear", 1234.5)
+FACTS = RunFacts("runs/first", "digits", "validation", 1.76, 0.0887, 32, 1.0, "bilinear", 1234.5)
 DENSE = Scores(8, 75.0, 100.0, 0.5, 3.25, {"cat": 75.0, "dog": None})
 MIXTURE = Scores(
     8,
@@ -53,7 +53,7 @@ def test_csv_opens_with_timm_s_columns_and_reads_back(tmp_path: Path) -> None:
     file = tmp_path / "scores.csv"
     write_results(file, result_row(FACTS, MIXTURE), MIXTURE)
     header = file.read_text().splitlines()[0]
-    assert header.startswith(TIMM_COLUMNS + ",loss,ece,dataset,split,num_images,")
+    assert header.startswith(TIMM_COLUMNS + ",gmacs,loss,ece,dataset,split,num_images,")
     with file.open(newline="") as lines:
         (row,) = csv.DictReader(lines)
     assert (row["model"], row["top1"], row["top1_err"], row["param_count"]) == ("runs/first", "75.0", "25.0", "1.76")

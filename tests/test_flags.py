@@ -1,12 +1,13 @@
 """Flags from the command line and from YAML files."""
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from mocse_timm.checks import BadInput, command, nearest
-from mocse_timm.flags import KeyValues, parse_flags, write_yaml
+from mocse_timm.flags import KeyValues, changed_flags, parse_flags, write_yaml
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,24 @@ def test_typed_flags_win_over_the_file(tmp_path: Path) -> None:
 def test_key_values_are_literals_or_bare_words() -> None:
     flags = parse("--model-kwargs", "backbone=resnet18", "num_experts=5", "backbone_args={'width': 0.5}")
     assert flags.model_kwargs == {"backbone": "resnet18", "num_experts": 5, "backbone_args": {"width": 0.5}}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        Flags(),
+        Flags("b", 0.25, (0.1, 0.2), True, {"backbone": "resnet18", "width": 0.5, "backbone_args": {"depth": 3}}),
+        Flags("it's a name; $HOME", model_kwargs={"digits": "18", "none": "None", "words": "a b"}),
+    ],
+)
+def test_changed_flags_typed_in_a_shell_give_the_same_config(flags: Flags) -> None:
+    assert parse(*shlex.split(changed_flags(flags))) == flags
+
+
+def test_changed_flags_are_few_and_readable() -> None:
+    flags = Flags(width=0.5, amp=True, model_kwargs={"backbone": "resnet18"})
+    assert changed_flags(flags) == "--width 0.5 --amp --model-kwargs backbone=resnet18"
+    assert changed_flags(flags, leave_out=("amp", "width")) == "--model-kwargs backbone=resnet18"
 
 
 @pytest.mark.parametrize(

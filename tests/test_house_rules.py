@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mocse_timm"
 FLOORS = [
     {"types", "checks", "modes"},
-    {"flags"},
+    {"flags", "provenance"},
     {"models", "attacks", "losses", "data"},
     {"corruptions"},
     {"evaluation"},

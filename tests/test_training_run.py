@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,8 +51,19 @@ def test_a_run_leaves_a_folder_that_timm_loads(tmp_path: Path) -> None:
     assert {"train_loss", "eval_loss", "eval_top1", "eval_top5", "lr", "eval_expert_auroc"} <= rows[0].keys()
     facts = json.loads((folder / "config.json").read_text())["mocse_timm"]
     assert facts["epochs"] == 2
+    assert (facts["recipe"], facts["seed"]) == ("standard", 3)
     assert facts["validation"]["top1"] == pytest.approx(float(rows[1]["eval_top1"]))
     assert "epoch 2/2" in (folder / "log.txt").read_text()
+
+
+def test_the_command_in_config_json_trains_the_same_weights_again(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train(first, *MOCSE, "--cutout", "2") == 0
+    program, script, *flags = shlex.split(json.loads((first / "config.json").read_text())["mocse_timm"]["command"])
+    assert (program, script) == ("python", "train.py")
+    assert str(tmp_path) not in " ".join(flags)
+    assert train(second, base=flags) == 0
+    assert_equal_weights(first, second)
 
 
 def test_channels_last_leaves_an_ordinary_folder(tmp_path: Path) -> None:

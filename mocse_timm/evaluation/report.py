@@ -33,6 +33,8 @@ class RunFacts:
     split: str
     param_count: float
     """Millions of parameters."""
+    gmacs: float
+    """Billions of multiply-accumulates for one image."""
     img_size: int
     """Pixels a side."""
     crop_pct: float
@@ -59,6 +61,7 @@ def result_row(facts: RunFacts, scores: Scores) -> dict[str, Any]:
         "img_size": facts.img_size,
         "crop_pct": facts.crop_pct,
         "interpolation": facts.interpolation,
+        "gmacs": facts.gmacs,
         "loss": scores.loss,
         "ece": scores.ece,
         "dataset": facts.dataset,
@@ -103,6 +106,7 @@ def render(facts: RunFacts, scores: Scores) -> str:
         ["loss", f"{scores.loss:.4f}"],
         ["ECE", f"{scores.ece:.2f} %"],
         ["parameters", f"{facts.param_count:.2f} M"],
+        ["MACs", f"{1000 * facts.gmacs:.1f} M an image"],
         ["image size", str(facts.img_size)],
         ["images/s", f"{facts.images_per_second:.0f}"],
     ]

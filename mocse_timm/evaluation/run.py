@@ -11,6 +11,7 @@ from torch import nn
 
 from mocse_timm.checks import BadInput, command
 from mocse_timm.data import DataSplits, FileImages, MemoryImages, load_data
+from mocse_timm.evaluation.computation import Computation, count_macs, describe_computation
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.evaluation.corruption_run import (
     CorruptionResults,
@@ -21,12 +22,13 @@ from mocse_timm.evaluation.corruption_run import (
 )
 from mocse_timm.evaluation.corruption_setup import choose_source
 from mocse_timm.evaluation.corruption_source import Share, choose_images
-from mocse_timm.evaluation.loading import load_model
+from mocse_timm.evaluation.loading import load_model, run_folder
 from mocse_timm.evaluation.metrics import Scores, score
 from mocse_timm.evaluation.report import RunFacts, render, render_robustness, result_row, robust_row, write_results
 from mocse_timm.evaluation.robustness import RobustScores, check_attacks, parse_attacks, score_robustness
 from mocse_timm.evaluation.scorer import Scorer, model_size
 from mocse_timm.evaluation.settings import check_flags, complete
+from mocse_timm.evaluation.weights import WEIGHTS
 from mocse_timm.flags import parse_flags
 from mocse_timm.models.normalized import image_channels, normalized
 
@@ -117,18 +119,27 @@ def _score_robustness(scorer: Scorer, data: DataSplits, attacks: Sequence[str]) 
     )
 
 
-def _facts(config: ValidateConfig, model: nn.Module, data: DataSplits, images_per_second: float) -> RunFacts:
+def _facts(config: ValidateConfig, model: nn.Module, data: DataSplits, computation: Computation) -> RunFacts:
     cropped = isinstance(_chosen_split(config, data), FileImages)  # images in memory are used whole
     return RunFacts(
         model=config.model,
         dataset=data.public_name,
         split=config.split,
-        param_count=round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 2),
+        param_count=round(computation.parameters / 1e6, 2),
+        gmacs=computation.macs / 1e9,
         img_size=config.img_size or model_size(model),
         crop_pct=timm.data.resolve_data_config(model=model)["crop_pct"] if cropped else 1.0,
         interpolation="bilinear",  # that of every loader of ours
-        images_per_second=images_per_second,
+        images_per_second=computation.images_per_second,
     )
+
+
+def _weights(config: ValidateConfig) -> Path | None:
+    """Return the file whose weights are scored, where the flags tell."""
+    if config.checkpoint is not None:
+        return Path(config.checkpoint)
+    folder = run_folder(config.model)
+    return None if folder is None else folder / WEIGHTS
 
 
 def _prepare(config: ValidateConfig, accelerator: Accelerator, attacks: Sequence[str]) -> tuple[Scorer, DataSplits]:
@@ -155,6 +166,7 @@ def _report(
     scorer: Scorer,
     data: DataSplits,
     facts: RunFacts,
+    computation: Computation,
     scores: Scores,
     corrupted: CorruptionResults | None,
     attacks: Sequence[str],
@@ -172,7 +184,7 @@ def _report(
         row |= robust_row(robust)
         print(f"\n{render_robustness(robust)}")
     if config.results_file is not None:
-        parts = {"robustness": robust, "corruptions": corrupted and corrupted.json()}
+        parts = {"robustness": robust, "corruptions": corrupted and corrupted.json(), "computation": computation}
         write_results(config.results_file, row, scores, **parts)
         written.append(Path(config.results_file))
     if written:
@@ -193,16 +205,21 @@ def validate(config: ValidateConfig) -> Scores:
     attacks = parse_attacks(config.attack)
     accelerator = Accelerator()
     scorer, data = _prepare(config, accelerator, attacks)
-    config, source = scorer.config, None
+    typed, config, source = config, scorer.config, None
     if config.corruptions:
         source = choose_source(scorer, data)
         check_source(config, source, baseline, data.public_name)
+    macs = count_macs(scorer.model, scorer.image_size)
     scorer.place()
     start = time.perf_counter()
     predictions = scorer.predict(_chosen_split(config, data))
     seconds = time.perf_counter() - start
     scores = score(predictions, data.class_names)
-    facts = _facts(config, scorer.model, data, scores.num_images / seconds)
+    speed = scores.num_images / seconds
+    computation = describe_computation(
+        scorer, typed, dataset=data.public_name, macs=macs, images_per_second=speed, weights=_weights(config)
+    )
+    facts = _facts(config, scorer.model, data, computation)
     if accelerator.is_main_process:
         print(render(facts, scores), flush=True)
         for note in source.notes if source else ():
@@ -211,7 +228,7 @@ def validate(config: ValidateConfig) -> Scores:
     if source is not None:
         corrupted = corruption_results(scorer.score_corruptions(source, predictions, data), baseline)
     if accelerator.is_main_process:
-        _report(scorer, data, facts, scores, corrupted, attacks)
+        _report(scorer, data, facts, computation, scores, corrupted, attacks)
     return scores
 
 

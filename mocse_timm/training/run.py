@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
@@ -22,9 +21,10 @@ from mocse_timm.data.splits import DataSplits
 from mocse_timm.evaluation.gather import gather_rows
 from mocse_timm.evaluation.metrics import Scores, score
 from mocse_timm.evaluation.predictions import NotFinite, predict
-from mocse_timm.flags import parse_flags
+from mocse_timm.flags import changed_flags, parse_flags
 from mocse_timm.models.normalized import normalized
 from mocse_timm.models.saving import save_model
+from mocse_timm.provenance import hardware, versions
 from mocse_timm.training.build import build_data, build_loaders, build_model, build_trainer, image_size
 from mocse_timm.training.config import TrainConfig
 from mocse_timm.training.loop import Trainer, train_epoch
@@ -34,6 +34,8 @@ __all__ = ["main", "train"]
 
 log = logging.getLogger("mocse_timm.train")
 
+# flags that say where and how the run is watched, not what is learned
+WHERE = ("data_dir", "output", "experiment", "resume", "workers", "log_interval", "log_with")
 LARGEST_SHARE = 0.95  # of an epoch's images that one expert may get before a warning
 
 
@@ -117,16 +119,25 @@ def _summary_row(scores: Scores) -> dict[str, float]:
     return row
 
 
+def _command(config: TrainConfig, data: DataSplits) -> str:
+    """Return the command that trains the same model again, without private paths."""
+    public = dataclasses.replace(config, dataset=data.public_name)
+    return f"python train.py {changed_flags(public, leave_out=WHERE)}".strip()
+
+
 def _facts(trainer: Trainer, data: DataSplits, scores: Scores) -> dict[str, Any]:
     """Return what config.json says about how the weights came to be; it is public where the weights are."""
     config = trainer.config
     return {
+        "recipe": config.recipe,
+        "command": _command(config, data),
         "dataset": data.public_name,
         "epochs": trainer.progress.epoch,
         "seed": config.seed,
         "weights": "average" if trainer.ema else "last",
         "validation": _summary_row(scores) | {"num_images": scores.num_images},
-        "versions": {"mocse_timm": mocse_timm.__version__, "timm": timm.__version__, "torch": torch.__version__},
+        "hardware": hardware(trainer.accelerator.device, trainer.accelerator.num_processes),
+        "versions": versions(),
     }
 
 

@@ -1,0 +1,74 @@
+"""Cost of a model, and the facts beside its scores."""
+
+import hashlib
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from timm.models import save_for_hf
+from torch import nn
+
+from mocse_timm.evaluation.computation import count_macs
+from mocse_timm.evaluation.config import ValidateConfig
+from mocse_timm.evaluation.run import main
+from mocse_timm.flags import parse_flags
+from mocse_timm.provenance import hardware, versions
+
+
+class Small(nn.Module):
+    """A convolution of stride 2 and a linear layer, whose cost is known by hand."""
+
+    in_chans = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.fc = nn.Linear(4, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.conv(images).mean(dim=(2, 3)))
+
+
+def test_macs_are_those_counted_by_hand() -> None:
+    model = Small().train()
+    assert count_macs(model, 8) == 4 * 4 * 4 * 3 * 9 + 4 * 10
+    assert model.training
+
+
+def test_macs_of_an_image_do_not_grow_with_the_number_of_routed_experts() -> None:
+    costs = [count_macs(timm.create_model("advmoe_vgg16_bn", width=0.25, num_experts=e), 32) for e in (1, 2, 8)]
+    assert max(costs) - min(costs) <= 64 * 8  # the router's last layer alone
+
+
+def test_the_results_say_what_they_were_measured_with(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    run, file = tmp_path / "run", tmp_path / "results.json"
+    run.mkdir()
+    model = timm.create_model("cifar_preact18", width=0.125)
+    save_for_hf(model, str(run), safe_serialization=True)
+    assert main([str(run), "--dataset", "digits", "-b", "100", "--channels-last", "--results-file", str(file)]) == 0
+    content = json.loads(file.read_text())
+    found = content["computation"]
+    assert found["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert found["macs"] == count_macs(model, 32) == pytest.approx(content["row"]["gmacs"] * 1e9, abs=1e5)
+    assert found["weights_sha256"] == hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
+    assert (found["precision"], found["channels_last"], found["batch_size"]) == ("float32", True, 100)
+    assert found["hardware"] == hardware(torch.device("cpu")) and "core" in found["hardware"]
+    assert found["versions"] == versions()
+    assert found["images_per_second"] == pytest.approx(content["row"]["images_per_second"], abs=0.01)
+
+
+def test_the_command_beside_the_scores_has_every_flag_but_the_paths(tmp_path: Path) -> None:
+    run, file = tmp_path / "run", tmp_path / "results.json"
+    run.mkdir()
+    save_for_hf(timm.create_model("cifar_preact18", width=0.125), str(run), safe_serialization=True)
+    flags = ["--dataset", "digits", "--attack", "pgd1", "--attack-images", "5", "--epsilon", "1/255", "--device", "cpu"]
+    assert main([str(run), *flags, "--results-file", str(file)]) == 0
+    program, script, *again = shlex.split(json.loads(file.read_text())["computation"]["command"])
+    assert (program, script, again[0]) == ("python", "validate.py", "RUN")
+    assert parse_flags(ValidateConfig, again, description="") == ValidateConfig(
+        "RUN", dataset="digits", attack="pgd1", attack_images=5, epsilon=1 / 255, device="cpu"
+    )
