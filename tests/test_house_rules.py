@@ -11,7 +11,7 @@ FLOORS = [
     {"types", "checks", "modes"},
     {"flags", "provenance"},
     {"models", "attacks", "losses", "data"},
-    {"corruptions"},
+    {"corruptions", "checkpoints"},
     {"evaluation"},
     {"training", "hub"},
 ]

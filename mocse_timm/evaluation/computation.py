@@ -1,6 +1,5 @@
 """What scoring a model costs, and where and by which command its scores were made."""
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mocse_timm.checkpoints.tensors import sha256
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.evaluation.scorer import Scorer
 from mocse_timm.flags import changed_flags
@@ -57,13 +57,6 @@ def count_macs(model: nn.Module, image_size: int) -> int:
     return counter.get_total_flops() // 2
 
 
-def _weights_sha256(file: Path | None) -> str | None:
-    if file is None:
-        return None
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
 def _command(typed: ValidateConfig, dataset: str) -> str:
     public = typed if typed.dataset is None else replace(typed, dataset=dataset)
     flags = changed_flags(public, leave_out=WHERE)
@@ -95,6 +88,6 @@ def describe_computation(
         threads=torch.get_num_threads(),
         hardware=hardware(scorer.device, num_processes),
         command=_command(typed, dataset),
-        weights_sha256=_weights_sha256(weights),
+        weights_sha256=None if weights is None else sha256(weights),
         versions=versions(),
     )

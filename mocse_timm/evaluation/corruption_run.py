@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mocse_timm.checkpoints.by_name import run_folder
 from mocse_timm.checks import BadInput
 from mocse_timm.evaluation.baseline import Baseline, check_comparable, read_baseline
 from mocse_timm.evaluation.comparison import Comparison, compare
@@ -15,7 +16,6 @@ from mocse_timm.evaluation.corruption_setup import parse_corruptions, parse_seve
 from mocse_timm.evaluation.corruption_source import Source
 from mocse_timm.evaluation.failure_signs import Verdict, judge
 from mocse_timm.evaluation.heatmap import as_png, draw_heatmap, require_matplotlib
-from mocse_timm.evaluation.loading import run_folder
 from mocse_timm.evaluation.output_files import check_output, write_whole
 from mocse_timm.evaluation.robustbench import check_complete, robustbench_info
 

@@ -9,6 +9,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from mocse_timm.checkpoints.by_name import load_model, run_folder
+from mocse_timm.checkpoints.tensors import WEIGHTS
 from mocse_timm.checks import BadInput, command
 from mocse_timm.data import DataSplits, FileImages, MemoryImages, load_data
 from mocse_timm.evaluation.computation import Computation, count_macs, describe_computation
@@ -22,13 +24,11 @@ from mocse_timm.evaluation.corruption_run import (
 )
 from mocse_timm.evaluation.corruption_setup import choose_source
 from mocse_timm.evaluation.corruption_source import Share, choose_images
-from mocse_timm.evaluation.loading import load_model, run_folder
 from mocse_timm.evaluation.metrics import Scores, score
 from mocse_timm.evaluation.report import RunFacts, render, render_robustness, result_row, robust_row, write_results
 from mocse_timm.evaluation.robustness import RobustScores, check_attacks, parse_attacks, score_robustness
 from mocse_timm.evaluation.scorer import Scorer, model_size
 from mocse_timm.evaluation.settings import check_flags, complete
-from mocse_timm.evaluation.weights import WEIGHTS
 from mocse_timm.flags import parse_flags
 from mocse_timm.models.normalized import image_channels, normalized
 

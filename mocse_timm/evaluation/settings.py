@@ -6,9 +6,9 @@ from typing import Any
 import yaml
 
 from mocse_timm.attacks.budget import Budget
+from mocse_timm.checkpoints.by_name import run_folder
 from mocse_timm.checks import BadInput
 from mocse_timm.evaluation.config import ValidateConfig
-from mocse_timm.evaluation.loading import run_folder
 from mocse_timm.evaluation.report import check_results_path
 
 __all__ = ["check_flags", "complete"]

@@ -1,21 +1,21 @@
-"""Models by name: the right weights, or one sentence. Nothing here reaches the network."""
+"""Models by name: the right weights, or one sentence. The Hub is tests/hub_server.py's."""
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from hub_server import HubServer, client_of, hub_server
 from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 from torch import nn
 
+from mocse_timm.checkpoints.by_name import load_model, run_folder
 from mocse_timm.checks import BadInput
-from mocse_timm.evaluation import loading
-from mocse_timm.evaluation.loading import load_model, run_folder
 
 THIN: dict[str, Any] = {"width": 0.125}
 
@@ -91,38 +91,50 @@ def test_folder_here_wins_over_a_registered_model_of_its_name(run: Path, monkeyp
     assert run_folder("hf-hub:timm/resnet18") is None
 
 
-def test_hub_repository_is_its_safetensors(dense: nn.Module, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    with hub_server() as server:
+        client_of(server, tmp_path, monkeypatch)
+        yield server
 
-    def download(repository: str, filename: str, revision: str | None = None) -> str:
-        asked.append((repository, filename, revision))
-        return str(run / filename)
 
-    monkeypatch.setattr(loading, "hf_hub_download", download)
+def contents(run: Path, *names: str) -> dict[str, bytes]:
+    return {name: (run / name).read_bytes() for name in names}
+
+
+def test_hub_repository_is_its_safetensors(dense: nn.Module, run: Path, hub: HubServer) -> None:
+    commit = hub.add("me/mine", contents(run, "config.json", "model.safetensors"))
+    hub.repositories["me/mine"].branches["v1"] = commit
+    hub.add("me/mine", {"config.json": b"{}", "model.safetensors": b"a later one"})
     assert torch.equal(logits(load_model("hf-hub:me/mine@v1")), logits(dense))
-    assert asked == [("me/mine", "config.json", "v1"), ("me/mine", "model.safetensors", "v1")]
 
 
-def test_published_weights_of_a_registered_name_come_from_its_repository(monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(repository: str, filename: str, revision: str | None = None) -> str:
-        raise LocalEntryNotFoundError("offline")
+def test_checkpoint_takes_the_place_of_a_repository_s_weights(run: Path, hub: HubServer) -> None:
+    hub.add("me/mine", contents(run, "config.json"))
+    other = timm.create_model("cifar_preact18", **THIN)
+    file = save(other, run.parent / "other") / "model.safetensors"
+    assert torch.equal(logits(load_model("hf-hub:me/mine", checkpoint=file)), logits(other))
 
-    monkeypatch.setattr(loading, "hf_hub_download", download)
-    with pytest.raises(BadInput, match="cannot reach the Hub for 'timm/resnet18.a1_in1k'"):
+
+def test_published_weights_of_a_registered_name_come_from_its_repository(hub: HubServer, tmp_path: Path) -> None:
+    model = timm.create_model("test_vit")
+    run = save(model, tmp_path / "run")
+    hub.add("timm/test_vit.r160_in1k", contents(run, "config.json", "model.safetensors"))
+    loaded = load_model("test_vit", pretrained=True)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+    with pytest.raises(BadInput, match="'timm/resnet18.a1_in1k'"):
         load_model("resnet18", pretrained=True)
 
 
-def test_hub_repository_without_safetensors_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(repository: str, filename: str, revision: str | None = None) -> str:
-        if filename == "config.json":
-            return str(run / filename)
-        error = EntryNotFoundError.__new__(EntryNotFoundError)  # some releases want a response to make one
-        error.args = (f"404 for {filename}",)
-        raise error
-
-    monkeypatch.setattr(loading, "hf_hub_download", download)
+def test_hub_repository_without_safetensors_is_refused(run: Path, hub: HubServer) -> None:
+    hub.add("me/mine", contents(run, "config.json"))
     with pytest.raises(BadInput, match="'me/mine' has no model.safetensors"):
         load_model("hf-hub:me/mine")
+    hub.add("me/mine", {"pytorch_model.bin": b"a pickle"})
+    with pytest.raises(BadInput, match="only the pickle pytorch_model.bin"):
+        load_model("hf-hub:me/mine")
+    assert not hub.count("GET /me/mine/resolve/main/pytorch_model.bin")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +153,7 @@ def test_hub_repository_without_safetensors_is_refused(run: Path, monkeypatch: p
             {"checkpoint": "never.safetensors", "model_kwargs": {"widht": 1}},
             "cannot build the model 'cifar_preact18': .*'widht'",
         ),
-        ("hf-hub:no/such/repository", {}, "is not a Hub repository; write hf-hub:USER/NAME"),
+        ("hf-hub:no/such/repository", {}, "is not the name of a Hub repository: write user/name"),
     ],
 )
 def test_names_that_lead_to_no_weights_are_refused(name: str, options: dict[str, Any], sentence: str) -> None:
@@ -153,13 +165,14 @@ def test_names_that_lead_to_no_weights_are_refused(name: str, options: dict[str,
     ("spoil", "sentence"),
     [
         (lambda run: (run / "config.json").unlink(), "has no config.json"),
-        (lambda run: (run / "config.json").write_text("{"), "config.json is not JSON"),
+        (lambda run: (run / "config.json").write_text("{"), "config.json cannot be used: it is not JSON"),
         (lambda run: (run / "config.json").write_text("[]"), "names no architecture"),
         (
             lambda run: edit_config(run, architecture="cifar_preact17"),
             "'cifar_preact17', which is not registered .did you mean",
         ),
-        (lambda run: edit_config(run, model_args={"bogus": 1}), "cannot build the model .*'bogus'"),
+        (lambda run: edit_config(run, model_args={"bogus": 1}), "model_args has an unknown 'bogus'"),
+        (lambda run: edit_config(run, model_args={"growth": 1}), "cannot build the model .*'growth'"),
         (lambda run: edit_config(run, model_args={}), r"tensor stem.weight is \(8, 3, 3, 3\) in the checkpoint and"),
         (lambda run: (run / "model.safetensors").unlink(), "has no model.safetensors; give"),
         (lambda run: (run / "model.safetensors").write_bytes(b"torn"), "is not a safetensors file"),
@@ -191,6 +204,24 @@ def test_wrong_class_counts_are_named(run: Path, mixture: nn.Module, tmp_path: P
     file = save(mixture, tmp_path / "mixture") / "model.safetensors"
     with pytest.raises(BadInput, match="the checkpoint has 3 classes, the model 5"):
         load_model("mocse_preact18", checkpoint=file, model_kwargs={"expert_width": 0.125, "num_classes": 5})
+
+
+def test_a_class_count_that_the_run_does_not_confirm_is_refused(run: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    for part in (config, config["model_args"], config["pretrained_cfg"]):
+        del part["num_classes"]
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadInput, match="has an unknown number of classes, the model 100; leave out"):
+        load_model(str(run), num_classes=100)
+
+
+def test_mixtures_are_scored_with_the_tensors_that_were_saved(mixture: nn.Module, tmp_path: Path) -> None:
+    run = save(mixture, tmp_path / "run")
+    assert load_model(str(run), model_kwargs={"drop_rate": 0.5})
+    with pytest.raises(
+        BadInput, match="does not fit the model asked for: tensor .*stem.weight.*; leave out the options"
+    ):
+        load_model(str(run), model_kwargs={"in_chans": 1})
 
 
 def test_experts_are_never_repeated_to_fill_a_larger_mixture(mixture: nn.Module, tmp_path: Path) -> None:
