@@ -56,6 +56,14 @@ def test_a_run_leaves_a_folder_that_timm_loads(tmp_path: Path) -> None:
     assert "epoch 2/2" in (folder / "log.txt").read_text()
 
 
+def test_what_is_not_defined_is_left_out_of_config_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An expert that never says "mine" has no precision, and JSON has no NaN."""
+    monkeypatch.setattr(run, "_summary_row", lambda scores: {"top1": scores.top1, "expert_precision": math.nan})
+    assert train(tmp_path / "run", *MOCSE, "--epochs", "1") == 0
+    validation = json.loads((tmp_path / "run" / "config.json").read_text())["mocse_timm"]["validation"]
+    assert validation.keys() == {"top1", "num_images"}
+
+
 def test_the_command_in_config_json_trains_the_same_weights_again(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     assert train(first, *MOCSE, "--cutout", "2") == 0

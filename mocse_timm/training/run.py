@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -128,6 +129,7 @@ def _command(config: TrainConfig, data: DataSplits) -> str:
 def _facts(trainer: Trainer, data: DataSplits, scores: Scores) -> dict[str, Any]:
     """Return what config.json says about how the weights came to be; it is public where the weights are."""
     config = trainer.config
+    known = {name: value for name, value in _summary_row(scores).items() if math.isfinite(value)}  # JSON has no NaN
     return {
         "recipe": config.recipe,
         "command": _command(config, data),
@@ -135,7 +137,7 @@ def _facts(trainer: Trainer, data: DataSplits, scores: Scores) -> dict[str, Any]
         "epochs": trainer.progress.epoch,
         "seed": config.seed,
         "weights": "average" if trainer.ema else "last",
-        "validation": _summary_row(scores) | {"num_images": scores.num_images},
+        "validation": known | {"num_images": scores.num_images},
         "hardware": hardware(trainer.accelerator.device, trainer.accelerator.num_processes),
         "versions": versions(),
     }
