@@ -17,13 +17,17 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@
 
-demo: install ## train, validate, save and reload a small MoCSE on real handwritten digits
+demo: install ## train, validate, card, save and reload a small MoCSE on real handwritten digits
 	rm -rf $(DEMO)
 	$(BIN)/python train.py --config recipes/demo.yaml --output $(dir $(DEMO)) --experiment $(notdir $(DEMO))
 	$(BIN)/python validate.py $(DEMO) --results-file $(DEMO)/results.json
+	$(BIN)/python -m mocse_timm.hub card $(DEMO)
+	rm -rf $(DEMO)-saved
+	$(BIN)/python -m mocse_timm.hub save $(DEMO) $(DEMO)-saved
+	$(BIN)/python -m mocse_timm.hub check $(DEMO)
 	$(BIN)/python -c "import mocse_timm, timm; model = timm.create_model('local-dir:$(DEMO)', pretrained=True); \
 	  print('reloaded', type(model).__name__, 'with', len(model.experts), 'experts from $(DEMO)')"
-	@echo "model and config: $(DEMO)/model.safetensors, config.json; scores: results.json; curve: summary.csv"
+	@echo "model and config: $(DEMO)/model.safetensors, config.json; scores: results.json; card: README.md; curve: summary.csv"
 
 # all models take longer than a check should: one small model of each kind here, all by make conformance
 SMALL  := cifar_preact18 mocse_preact18 mocse_preact18_shared advmoe_vgg16_bn
@@ -48,6 +52,7 @@ benchmarks: install ## speed as ratios, and how many timm backbones can be wrapp
 	$(BIN)/python benchmarks/train_speed.py
 	$(BIN)/python benchmarks/dispatch.py
 	$(BIN)/python benchmarks/corruptions.py
+	$(BIN)/python benchmarks/hub.py
 	$(BIN)/python benchmarks/backbone_coverage.py
 
 clean: ## remove the environment and everything generated

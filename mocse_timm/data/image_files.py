@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
@@ -34,8 +34,13 @@ def stored_size(path: Path) -> tuple[int, int]:
         raise BadInput(f"image file {path} cannot be read ({error}): replace or remove it") from None
 
 
-def open_image(path: Path, mode: str) -> Image.Image:
+def open_image(path: Path, mode: str, *, upright: bool = False) -> Image.Image:
     """Return the decoded image in Pillow's ``mode``, RGB or L.
+
+    Args:
+        path: of the file.
+        mode: RGB or L.
+        upright: turn a photograph as its camera says it was held; data sets are read as they are stored.
 
     Raises:
         OSError: if the file cannot be decoded or has more than 8 bits per channel.
@@ -45,6 +50,8 @@ def open_image(path: Path, mode: str) -> Image.Image:
             if image.mode.startswith(DEEP_MODES):
                 raise OSError(f"{image.mode} pixels, more than 8 bits per channel")
             image.load()
+            if upright:
+                image = ImageOps.exif_transpose(image)
             return image if image.mode == mode else image.convert(mode)
     except UNREADABLE as error:
         raise OSError(str(error)) from None

@@ -1,0 +1,72 @@
+"""results.json read back: all that was written, or one sentence on what is wrong."""
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hub_runs import attacked, clean_scores, corrupted, edit_json, make_run
+
+from mocse_timm.checks import BadInput
+from mocse_timm.evaluation.comparison import compare
+from mocse_timm.hub.card import build_card
+from mocse_timm.hub.results import main_scores, read_results
+
+NAME = "user/small"
+
+
+def test_what_was_written_comes_back_as_it_was(tmp_path: Path) -> None:
+    scores, baseline = corrupted(mixture=True), corrupted(seed=1)
+    run = make_run(tmp_path, corruptions=scores, baseline=baseline, robustness=attacked())
+    found = read_results(run)
+    assert found.corruptions is not None
+    np.testing.assert_array_equal(found.corruptions.correct, scores.correct)
+    assert found.comparison == compare(scores, baseline, "dense")  # severities are whole numbers again, not strings
+    assert found.robustness == attacked() and found.scores == clean_scores(experts=True)
+    assert asdict(found.computation) == json.loads((run / "results.json").read_text())["computation"]
+
+
+def test_values_of_a_later_version_are_passed_over(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "cifar_preact18", experts=False)
+    edit_json(run / "results.json", "scores", "top10", value=99.9)
+    assert read_results(run).scores == clean_scores(experts=False)
+
+
+def test_an_incomplete_mean_is_not_among_the_main_scores(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "cifar_preact18", corruptions=corrupted().only(["snow", "fog"]), robustness=attacked())
+    assert main_scores(read_results(run)).keys() == {"top1", "robust_pgd50", "robust_autoattack", "robust_router"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("computation",), None, "computation is None"),
+        (("scores", "top1"), "99", "scores.top1 is '99'"),
+        (("scores", "top1"), 185.0, "185.0 stands where a percentage belongs"),
+        (("row",), {}, "row lacks 'dataset'"),
+        (("corruptions", "cells"), {}, "results.json cannot be used"),
+        (("corruptions", "cells", "no_noise"), {}, "results.json cannot be used"),
+        (("corruptions", "comparison", "clean"), 3, "comparison.clean is 3"),
+    ],
+)
+def test_results_that_are_not_ours_are_refused_in_a_sentence(
+    tmp_path: Path, path: tuple[str, ...], value: object, said: str
+) -> None:
+    run = make_run(tmp_path / "run")
+    edit_json(run / "results.json", *path, value=value)
+    with pytest.raises(BadInput, match=re.escape(said)) as refusal:
+        build_card(run, repo_id=NAME)
+    assert "\n" not in str(refusal.value) and "validate.py RUN --results-file" in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"row": {}, "scores": {}}', "null", "NaN", "\x00"])
+def test_foreign_results_are_refused_in_a_sentence(tmp_path: Path, text: str) -> None:
+    run = make_run(tmp_path / "run", "cifar_preact18", experts=False)
+    (run / "results.json").write_text(text)
+    with pytest.raises(BadInput, match="results.json cannot be used"):
+        build_card(run, repo_id=NAME)
+    (run / "results.json").unlink()
+    with pytest.raises(BadInput, match=r"has no results.json.*validate.py"):
+        build_card(run, repo_id=NAME)
