@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := output/demo
 
-.PHONY: help install demo test lint types unit conformance benchmarks clean
+.PHONY: help install demo test lint types unit conformance fuzz benchmarks clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,9 @@ unit: install
 
 conformance: install ## timm's own tests on our models; MODELS="name ..." narrows them
 	$(BIN)/python tests/conformance/run.py $(if $(MODELS),--models $(MODELS))
+
+fuzz: install ## 1,000 spoiled checkpoints of each kind, where the checks try 60
+	MOCSE_TIMM_FUZZ_CASES=1000 $(BIN)/pytest -s tests/test_checkpoints_fuzz.py
 
 benchmarks: install ## speed as ratios, and how many timm backbones can be wrapped
 	$(BIN)/python benchmarks/train_speed.py

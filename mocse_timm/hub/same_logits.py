@@ -7,14 +7,16 @@ needs its weights once, in the page cache, and never a copy. What cannot be buil
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mocse_timm.checkpoints.build import build_without_memory
 from mocse_timm.checkpoints.config_json import read_config
+from mocse_timm.checkpoints.header import read_header
 from mocse_timm.checkpoints.open_folder import open_folder
 from mocse_timm.checkpoints.tensors import misfit, weights_in_folder
+from mocse_timm.checks import BadInput
 from mocse_timm.models.normalized import image_channels
 
 __all__ = ["logits_of", "open_on_file", "probe", "same_bits"]
@@ -49,6 +51,14 @@ def _fill_buffers(model: nn.Module) -> bool:
     return True
 
 
+def _put_on_file(model: nn.Module, file: Path) -> bool:
+    """Put the parameters of ``model`` on the pages of ``file``; return whether they fit and it can be run."""
+    if misfit(model, file) is not None:
+        return False
+    model.load_state_dict(load_file(file), assign=True)
+    return _fill_buffers(model)
+
+
 def open_on_file(folder: Path) -> nn.Module:
     """Return the model of ``folder``, in eval mode, with its parameters on the mapped file where that can be.
 
@@ -60,19 +70,25 @@ def open_on_file(folder: Path) -> nn.Module:
     read_config(folder)
     file = weights_in_folder(folder)
     try:
-        model = timm.create_model(f"local-dir:{folder}", device="meta").eval()
-    except (TypeError, NotImplementedError, RuntimeError):  # a backbone that cannot be built without memory
+        model = build_without_memory(folder, read_header(file)).eval()
+    except BadInput:  # a backbone that cannot be built without memory, or a model that cannot be built at all
         return open_folder(folder).eval()
-    if misfit(model, file) is not None:
+    if not _put_on_file(model, file):
         return open_folder(folder).eval()  # which says in a sentence what does not fit
-    model.load_state_dict(load_file(file), assign=True)
-    return model if _fill_buffers(model) else open_folder(folder).eval()
+    return model
 
 
 @torch.inference_mode()
-def logits_of(folder: Path) -> Tensor:
-    """Return the logits of the model in ``folder`` on the probe, (1, C)."""
-    model = open_on_file(folder)
+def logits_of(folder: Path, model: nn.Module | None = None) -> Tensor:
+    """Return the logits on the probe, (1, C), of the model in ``folder``.
+
+    Args:
+        folder: holds config.json and weights.
+        model: that :func:`open_on_file` gave for a folder with an equal config.json; it is put on this folder's
+            weights, and not built again.
+    """
+    if model is None or not _put_on_file(model, weights_in_folder(folder)):
+        model = open_on_file(folder)
     return model(probe(model, read_config(folder)))
 
 

@@ -14,7 +14,7 @@ from mocse_timm.checkpoints.config_json import read_config
 from mocse_timm.checkpoints.tensors import WEIGHTS, sha256, weights_in_folder
 from mocse_timm.checks import BadInput
 from mocse_timm.hub.results import RESULTS, Results, main_scores, read_results, refuse_other_weights
-from mocse_timm.hub.same_logits import logits_of, same_bits
+from mocse_timm.hub.same_logits import logits_of, open_on_file, same_bits
 
 __all__ = ["CONFIG", "config_text", "save_run"]
 
@@ -46,11 +46,20 @@ def _write(run: Path, beside: Path, config: dict[str, Any], results: Results | N
     (beside / CONFIG).write_text(config_text(config, results), encoding="utf-8")
 
 
+def _same_model(run: Path, copy: Path) -> bool:
+    """Return whether both describe the same model, whose logits are the same with the weights of either."""
+    first, second = ({**read_config(folder), "mocse_timm": None} for folder in (run, copy))
+    if first != second:
+        return False
+    model = open_on_file(run)
+    return same_bits(logits_of(run, model), logits_of(copy, model))
+
+
 def save_run(run: Path, out: Path) -> Path:
     """Write the model of a run into ``out`` and return ``out``, which then loads as ``local-dir:OUT``.
 
     ``out`` gets model.safetensors, config.json with the main scores among our facts, and results.json where the run has
-    one. Before it gets its name, model and copy are opened one after the other and their logits compared bit for bit.
+    one. Before it gets its name, the logits of model and copy are compared bit for bit.
 
     Args:
         run: folder of a finished run.
@@ -66,7 +75,7 @@ def save_run(run: Path, out: Path) -> Path:
     beside = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         _write(run, beside, config, results)
-        if not same_bits(logits_of(run), logits_of(beside)):
+        if not _same_model(run, beside):
             raise BadInput(f"the copy of {run} does not give the same logits; the disk may be at fault: save again")
         if out.is_dir():
             out.rmdir()
