@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from mocse_timm.checkpoints.build import give_memory
+from mocse_timm.checkpoints.build import Budget, give_memory
 from mocse_timm.checkpoints.open_folder import open_folder
 from mocse_timm.checks import BadInput
 from mocse_timm.models.saving import save_model
@@ -240,3 +240,22 @@ def test_tensors_that_do_not_fit_are_named(change: Any, sentence: str, run: Path
     edit_tensors(run, change)
     with pytest.raises(BadInput, match=sentence):
         open_folder(run)
+
+
+@pytest.mark.parametrize("calls", range(6))
+def test_a_construction_that_is_given_up_leaves_gradients_as_they_were(calls: int) -> None:
+    with pytest.raises(BadInput, match="more layers than the weights"), Budget(calls), torch.no_grad():
+        for _ in range(10):
+            torch.ones(1)
+    assert torch.is_grad_enabled()
+
+
+def test_what_swallows_the_refusal_is_refused_again() -> None:
+    refused = 0
+    with Budget(0):
+        for _ in range(1000):
+            try:
+                torch.ones(1)
+            except BadInput:
+                refused += 1
+    assert 5 < refused < 20

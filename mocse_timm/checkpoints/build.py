@@ -12,10 +12,11 @@ from torch.overrides import TorchFunctionMode
 from mocse_timm.checkpoints.header import Stored
 from mocse_timm.checks import BadInput
 
-__all__ = ["build", "build_without_memory", "give_memory"]
+__all__ = ["Budget", "build", "build_without_memory", "give_memory"]
 
 CALLS_PER_TENSOR = 200  # models of this package and of timm take 4 to 30, with all that is built and thrown away
 CALLS_ANYHOW = 2_000
+UNWINDING = 100  # calls left to put back what was set for a while, such as that no gradients are wanted
 MOST_CALLS = 1_500_000  # 0.8 GB of modules without weights; mocse_wrn28_10 with 1,000 experts takes two thirds of it
 
 
@@ -23,7 +24,7 @@ MOST_CALLS = 1_500_000  # 0.8 GB of modules without weights; mocse_wrn28_10 with
 DRAWS = {nn.init.kaiming_normal_, nn.init.normal_, nn.init.uniform_, Tensor.normal_, Tensor.uniform_}
 
 
-class _Budget(TorchFunctionMode):
+class Budget(TorchFunctionMode):
     """Ends a construction without memory, in this thread, after so many calls into torch."""
 
     def __init__(self, calls: int):
@@ -33,6 +34,7 @@ class _Budget(TorchFunctionMode):
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.left -= 1
         if self.left < 0:
+            self.left = UNWINDING
             raise BadInput("it has more layers than the weights beside it fill")
         if func in DRAWS:
             return args[0] if args else (kwargs or {})["tensor"]
@@ -65,7 +67,7 @@ def build_without_memory(folder: Path, stored: Mapping[str, Stored], **options: 
         BadInput: if the model cannot be built, or is larger than its weights.
     """
     calls = min(CALLS_PER_TENSOR * len(stored) + CALLS_ANYHOW, MOST_CALLS)
-    with torch.device("meta"), _Budget(calls):
+    with torch.device("meta"), Budget(calls):
         return build(f"local-dir:{folder}", **options)
 
 
