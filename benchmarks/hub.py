@@ -32,7 +32,7 @@ from mocse_timm.hub.save import save_run
 from mocse_timm.models.saving import save_model
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from hub_server import client_of, hub_server  # noqa: E402
+from hub_server import client_of, hub_server  # noqa: E402 (the tests are found only then)
 
 FILES = ("model.safetensors", "config.json")
 

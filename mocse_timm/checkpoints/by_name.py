@@ -3,6 +3,7 @@
 Every way ends at a folder or file of safetensors, and none gives random weights.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from mocse_timm.checkpoints.tensors import (
 from mocse_timm.checks import BadInput, nearest
 from mocse_timm.models.mocse import MoCSE
 
-__all__ = ["load_model", "run_folder"]
+__all__ = ["load_model", "repository", "run_folder"]
 
 HUB_PREFIXES = ("hf-hub:", "hf_hub:")
 NO_OPTIONS: Mapping[str, Any] = {}
@@ -47,6 +48,14 @@ def run_folder(name: str) -> Path | None:
         return Path(name)
     looks_like_path = any(mark in name for mark in "/\\") or name in (".", "..") or Path(name).is_dir()
     return Path(name) if looks_like_path and not timm.is_model(name) else None
+
+
+def repository(name: str) -> str | None:
+    """Return ``user/name`` or ``user/name@revision`` if ``name`` means a Hub repository and nothing on this disk."""
+    if Path(name.removeprefix("local-dir:")).exists():
+        return None
+    bare = name.partition(":")[2] if name.startswith(HUB_PREFIXES) else name
+    return bare if re.fullmatch(r"[\w.-]+/[\w.-]+(@[^@]+)?", bare) else None
 
 
 def _check_class_count(folder: Path, wanted: int | None) -> None:

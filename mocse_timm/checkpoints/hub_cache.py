@@ -13,6 +13,8 @@ from pathlib import Path
 from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.file_download import repo_folder_name
 
+from mocse_timm.checkpoints.tensors import sha256
+
 __all__ = ["cached_file", "cached_folder", "content_fault", "discard", "discard_part", "remember_branch"]
 
 
@@ -35,12 +37,7 @@ def cached_folder(repo_id: str, files: Sequence[str], revision: str | None) -> P
 def _git_name(file: Path) -> str:
     digest = hashlib.sha1(b"blob %d\0" % file.stat().st_size)
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: digest).hexdigest()  # pyright: ignore[reportArgumentType]
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, lambda: digest).hexdigest()  # pyright: ignore[reportArgumentType]  (a digest begun is one)
 
 
 def content_fault(file: Path, size: int | None, name: str | None) -> str | None:
@@ -58,7 +55,7 @@ def content_fault(file: Path, size: int | None, name: str | None) -> str | None:
         return f"it has {found} bytes and not {size}"
     names = {name, Path(os.readlink(file)).name if file.is_symlink() else None} - {None}
     for announced in sorted(map(str, names)):
-        if re.fullmatch("[0-9a-f]{64}", announced) and _sha256(file) != announced:
+        if re.fullmatch("[0-9a-f]{64}", announced) and sha256(file) != announced:
             return f"its SHA-256 is not the announced {announced}"
         if re.fullmatch("[0-9a-f]{40}", announced) and _git_name(file) != announced:
             return f"its git name is not the announced {announced}"

@@ -8,7 +8,7 @@ from mocse_timm.evaluation.corruption_scores import CorruptionScores, Mean
 from mocse_timm.evaluation.failure_signs import Verdict
 from mocse_timm.evaluation.report import align
 
-__all__ = ["corruption_row", "markdown_corruptions", "render_corruptions"]
+__all__ = ["corruption_row", "markdown_corruptions", "mean_label", "render_corruptions", "shown_means"]
 
 NAMES = {"benchmark": "of RobustBench's 15", "all": "of all 19"}
 
@@ -17,7 +17,7 @@ def _signed(difference: Difference | None) -> str:
     return "-" if difference is None else f"{difference.points:+.2f} ± {difference.standard_error:.2f}"
 
 
-def _label(which: str, mean: Mean) -> str:
+def mean_label(which: str, mean: Mean) -> str:
     """Name a mean so that an incomplete one cannot pass for a complete one."""
     scored, wanted = mean.corruptions.split(" of ")
     if which in GROUPS:
@@ -25,7 +25,7 @@ def _label(which: str, mean: Mean) -> str:
     return f"mean of {'the ' + wanted if scored == wanted else mean.corruptions}"
 
 
-def _shown(scores: CorruptionScores) -> list[str]:
+def shown_means(scores: CorruptionScores) -> list[str]:
     """Return the means worth showing: not that of all 19 where it would repeat that of the 15."""
     extra = set(scores.corruptions) - set(BENCHMARK)
     shown = [which for which in ("benchmark", "all") if scores.mean(which) is not None]
@@ -45,7 +45,7 @@ def _table(scores: CorruptionScores, comparison: Comparison | None) -> tuple[lis
             return
         values = [*mean.by_severity.values(), mean.top1, mean.ece]
         means.add(len(lines))
-        lines.append([_label(which, mean), *(f"{value:.2f}" for value in values)])
+        lines.append([mean_label(which, mean), *(f"{value:.2f}" for value in values)])
         if comparison is not None:
             lines[-1].append(_signed(comparison.means.get(which)))
 
@@ -59,7 +59,7 @@ def _table(scores: CorruptionScores, comparison: Comparison | None) -> tuple[lis
             if comparison is not None:
                 lines[-1].append(_signed(comparison.by_corruption.get(name)))
         add_mean(group)
-    for which in _shown(scores):
+    for which in shown_means(scores):
         add_mean(which)
     return lines, means
 
@@ -76,11 +76,11 @@ def _about(scores: CorruptionScores) -> list[str]:
         lines.append(f"Severities {', '.join(map(str, scores.severities))} alone: means are over these.")
     same = "the same images" if scores.clean_correct is not None else f"all {scores.clean_images} images"
     lines.append(f"Clean, on {same}: {scores.clean_top1:.2f} %, ECE {scores.clean_ece:.2f} %.")
-    for which in _shown(scores):
+    for which in shown_means(scores):
         mean = scores.mean(which)
         if mean is not None and mean.standard_error is not None:
             lines.append(
-                f"Corrupted, {_label(which, mean)}: {mean.top1:.2f} ± {mean.standard_error:.2f} %, "
+                f"Corrupted, {mean_label(which, mean)}: {mean.top1:.2f} ± {mean.standard_error:.2f} %, "
                 f"ECE {mean.ece:.2f} %."
             )
     return lines

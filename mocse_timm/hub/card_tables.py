@@ -5,6 +5,7 @@ from typing import Any
 
 from mocse_timm.corruptions.names import GROUPS
 from mocse_timm.evaluation.comparison import Comparison, Difference
+from mocse_timm.evaluation.corruption_report import mean_label, shown_means
 from mocse_timm.evaluation.corruption_scores import CorruptionScores
 from mocse_timm.evaluation.robustness import RobustScores
 from mocse_timm.hub.card_scores import attack_title, budget
@@ -16,7 +17,6 @@ __all__ = [
     "by_class",
     "by_corruption",
     "by_group",
-    "mean_title",
     "millions",
     "router_by_class",
     "table",
@@ -42,22 +42,8 @@ def millions(count: int) -> str:
     return f"{value:.2f} M" if value < 10 else f"{value:.1f} M" if value < 100 else f"{value:,.0f} M"
 
 
-def mean_title(which: str, corruptions: str) -> str:
-    """Name a mean over corruptions so that an incomplete one cannot pass for a complete one."""
-    scored, wanted = corruptions.split(" of ")
-    if which in GROUPS:
-        return which if scored == wanted else f"{which} ({corruptions})"
-    return f"mean of {'the ' + wanted if scored == wanted else corruptions}"
-
-
 def _plus_minus(value: float, error: float | None) -> str:
     return f"{value:.2f}" if error is None else f"{value:.2f} ± {error:.2f}"
-
-
-def _shown(scores: CorruptionScores) -> list[str]:
-    """Return the means that say something: not that of all 19 where it would repeat that of the 15."""
-    shown = [which for which in MEANS if scores.mean(which) is not None]
-    return shown if set(scores.corruptions) & set(GROUPS["extra"]) else shown[:1]
 
 
 def at_a_glance(results: Results) -> str:
@@ -65,10 +51,10 @@ def at_a_glance(results: Results) -> str:
     cost = results.computation
     cells = {"clean": f"{results.scores.top1:.2f} %"}
     if results.corruptions is not None:
-        for which in _shown(results.corruptions):
+        for which in shown_means(results.corruptions):
             mean = results.corruptions.mean(which)
             assert mean is not None, "only means that were scored are shown"
-            title = f"{mean_title(which, mean.corruptions)} corruptions"
+            title = f"{mean_label(which, mean)} corruptions"
             cells[title] = f"{_plus_minus(mean.top1, mean.standard_error)} %"
     if results.robustness is not None:
         robust = results.robustness
@@ -84,12 +70,12 @@ def by_group(scores: CorruptionScores | None) -> str:
     if scores is None:
         return ""
     lines = []
-    for which in (*GROUPS, *_shown(scores)):
+    for which in (*GROUPS, *shown_means(scores)):
         mean = scores.mean(which)
         if mean is not None:
             values = [*(f"{value:.2f}" for value in mean.by_severity.values()), f"{mean.top1:.2f}"]
             bold = "**" if which in MEANS else ""
-            lines.append([f"{bold}{cell}{bold}" for cell in (mean_title(which, mean.corruptions), *values)])
+            lines.append([f"{bold}{cell}{bold}" for cell in (mean_label(which, mean), *values)])
     return table(["accuracy % at severity", *map(str, scores.severities), "all"], *lines)
 
 

@@ -1,6 +1,5 @@
 """Whether a published model is what it says: ``python -m mocse_timm.hub check user/name``, or of a folder."""
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ import torch
 from huggingface_hub import HfApi
 from torch import nn
 
+from mocse_timm.checkpoints.by_name import repository
 from mocse_timm.checkpoints.download import download
 from mocse_timm.checkpoints.hub_failures import FAILURES
 from mocse_timm.checkpoints.open_folder import open_folder
@@ -206,8 +206,8 @@ def check(name: str) -> Verdict:
     folder = Path(name.removeprefix("local-dir:"))
     if folder.is_dir():
         return check_folder(folder, subject=str(folder))
-    repo_id = re.sub("^hf[-_]hub:", "", name)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[^@]+)?", repo_id):
+    repo_id = repository(name)
+    if repo_id is None:
         raise BadInput(f"{name!r} is neither a folder nor a repository; write user/name or the folder's path")
     snapshot = download(repo_id, [CONFIG, WEIGHTS], optional=[CARD, RESULTS, HEATMAP])
     others, note = [], ()

@@ -33,7 +33,7 @@ def data_name(public_name: str) -> DataName:
 
     Those are the names of train.py; of a folder, its last part, such as ``folder:cifar10_jpeg``.
     """
-    source, name = re.fullmatch(r"(?:(folder:|torch/|hfds/))?(.*)", public_name, flags=re.DOTALL).groups()  # type: ignore[union-attr]
+    source, name = re.fullmatch(r"(?:(folder:|torch/|hfds/))?(.*)", public_name, flags=re.DOTALL).groups()  # type: ignore[union-attr]  (any text matches)
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "images"
     plain = slug.replace("-", "")
     for beginning, (title, repository) in KNOWN.items():

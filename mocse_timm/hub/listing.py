@@ -69,7 +69,7 @@ def list_models(author: str | None = None) -> list[ListedModel]:
     wanted = ["downloads", "likes", "lastModified", "model-index"]
 
     def request() -> list[ModelInfo]:
-        return list(HfApi().list_models(filter=TAG, author=author, expand=wanted))  # pyright: ignore[reportArgumentType]
+        return list(HfApi().list_models(filter=TAG, author=author, expand=wanted))  # pyright: ignore[reportArgumentType]  (names are literals there)
 
     try:
         infos = patiently(request)

@@ -1,16 +1,16 @@
 """What a picture shows, and how sure each expert is: ``python -m mocse_timm.hub predict``."""
 
 import math
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import timm.data
 import torch
 from torch import Tensor, nn
 
-from mocse_timm.checkpoints.by_name import load_model
+from mocse_timm.checkpoints.by_name import load_model, repository
 from mocse_timm.checks import BadInput
 from mocse_timm.data.augmentation import Augmentation
 from mocse_timm.data.grayscale import pillow_mode
@@ -46,8 +46,8 @@ def load_by_name(name: str) -> nn.Module:
     Raises:
         BadInput: if there is none, or it cannot be loaded safely.
     """
-    hub = not Path(name).exists() and re.fullmatch(r"[\w.-]+/[\w.-]+(@[^@]+)?", name)
-    return load_model(f"hf-hub:{name}" if hub else name).eval()
+    repo_id = repository(name)
+    return load_model(name if repo_id is None else f"hf-hub:{repo_id}").eval()
 
 
 def _class_names(model: nn.Module) -> list[str]:
@@ -92,7 +92,8 @@ def predict_picture(model: nn.Module, picture: str | Path) -> Prediction:
     else:
         scores = normalized(model).eval()(image)
         if hasattr(model, "route"):
-            route = model.route(image).float().softmax(dim=1)[0].tolist()  # pyright: ignore[reportCallIssue]
+            router: Any = model.route
+            route = router(image).float().softmax(dim=1)[0].tolist()
     return Prediction(names, scores.float().softmax(dim=1)[0].tolist(), confidences, route)
 
 

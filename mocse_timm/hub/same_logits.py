@@ -40,14 +40,15 @@ def probe(model: nn.Module, config: dict[str, Any]) -> Tensor:
 
 def _fill_buffers(model: nn.Module) -> bool:
     """Give memory and values to buffers that no file holds, by timm's hook; return whether all could be."""
-    for module in model.modules():
+    modules: list[Any] = list(model.modules())
+    for module in modules:
         left = {name: buffer for name, buffer in module.named_buffers(recurse=False) if buffer.is_meta}
         if left and not hasattr(module, "init_non_persistent_buffers"):
             return False
         for name, buffer in left.items():
             module._buffers[name] = torch.empty_like(buffer, device="cpu")
         if left:
-            module.init_non_persistent_buffers()  # pyright: ignore[reportCallIssue]
+            module.init_non_persistent_buffers()
     return True
 
 

@@ -39,7 +39,7 @@ def _union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
 def _read(kind: Any, value: Any, where: str) -> Any:
     origin, inner = get_origin(kind), get_args(kind)
     if dataclasses.is_dataclass(kind):
-        return _dataclass(kind, value, where)  # type: ignore[arg-type]
+        return _dataclass(kind, value, where)  # type: ignore[arg-type]  (a class, for JSON has no objects)
     if kind is Any:
         return value
     if kind in (bool, int, float, str):

@@ -93,8 +93,8 @@ def _part(title: str, models: list[_Model]) -> str:
     attacks: dict[tuple[str, str], None] = {}
     for model in models:
         robust = model.results.robustness
-        for name in robust.robust_top1 if robust is not None else ():
-            attacks[name, budget(robust)] = None  # type: ignore[arg-type]
+        if robust is not None:
+            attacks |= {(name, budget(robust)): None for name in robust.robust_top1}
     columns = ["clean", "15", "19", *GROUPS, *(f"{attack_title(name)}, {size}" for name, size in attacks)]
     header = ["model", *columns, "MMACs", "parameters", "images/s", "on"]
     rows = table(header, *(_row(model, list(attacks)) for model in models))
