@@ -1,16 +1,25 @@
 """Refusing bad input: one sentence for the person, exit code 2 for the shell."""
 
 import difflib
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
 
-__all__ = ["BadInput", "command", "nearest"]
+__all__ = ["BadInput", "Stopped", "command", "nearest"]
 
 
 class BadInput(ValueError):
     """Something the user gave cannot be used: the message says what, its value, and what to do."""
+
+
+class Stopped(Exception):
+    """A signal ended the work in good order: the message says where things stand; it may be empty."""
+
+    def __init__(self, message: str, number: signal.Signals) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
@@ -20,9 +29,9 @@ def nearest(name: str, options: Iterable[str]) -> str:
 
 
 def command(main: Callable[..., Any]) -> Callable[..., int]:
-    """Turn ``main`` into a command: its exit code is 0, 2 after :class:`BadInput`, or 130 after Ctrl-C.
+    """Turn ``main`` into a command: its exit code is 0, 2 after :class:`BadInput`, 130 after Ctrl-C, 143 after SIGTERM.
 
-    Only bad input is caught. A fault of our own keeps its traceback.
+    Only these are caught. A fault of our own keeps its traceback.
     """
 
     @wraps(main)
@@ -32,9 +41,13 @@ def command(main: Callable[..., Any]) -> Callable[..., int]:
         except BadInput as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+        except Stopped as stop:
+            if str(stop):
+                print(stop, file=sys.stderr)
+            return 128 + stop.number
         except KeyboardInterrupt:
             print("stopped by the keyboard", file=sys.stderr)
-            return 130
+            return 128 + signal.SIGINT
         return 0
 
     return run

@@ -36,7 +36,8 @@ def _parse_key_values(strings: list[str]) -> dict[str, Any]:
 def _read(value: str) -> Any:
     try:
         return ast.literal_eval(value)
-    except (ValueError, SyntaxError):  # a bare word: width=0.5 is a number, backbone=resnet18 a string
+    # A bare word: width=0.5 is a number, backbone=resnet18 a string. The others: {[1]: 2}, or a thousand brackets.
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return value
 
 
@@ -60,6 +61,8 @@ KeyValues = Annotated[
 
 def _parse_pixels(strings: list[str]) -> float:
     numerator, slash, denominator = strings[0].partition("/")
+    if slash and float(denominator) == 0:
+        raise ValueError(f"expected a number or a quotient of two such as 8/255, got {strings[0]!r}")
     return float(numerator) / float(denominator) if slash else float(numerator)
 
 
@@ -81,10 +84,14 @@ def _flags_from_yaml(path: Path, config_class: type) -> list[str]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"--config {path}: cannot read the file ({error}); give the path of a YAML file") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2024-13-13
         raise BadInput(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise BadInput(f"--config {path} must hold 'flag: value' lines, got a {type(values).__name__}")
+    return _checked_flags(values, path, config_class)
+
+
+def _checked_flags(values: Mapping[str, Any], path: Path, config_class: type) -> list[str]:
     fields = {field.name for field in dataclasses.fields(config_class)}
     for key in values:
         if str(key).replace("-", "_") not in fields:
@@ -125,11 +132,23 @@ def changed_flags(config: Any, *, leave_out: Collection[str] = ()) -> str:
     return shlex.join(_as_flags(values))
 
 
-def parse_flags(config_class: type[Config], arguments: Sequence[str] | None = None, *, description: str) -> Config:
+def parse_flags(
+    config_class: type[Config],
+    arguments: Sequence[str] | None = None,
+    *,
+    description: str,
+    defaults: tuple[Mapping[str, Any], Path] | None = None,
+) -> Config:
     """Read ``arguments`` (default: those of the process) into ``config_class``, a dataclass.
 
     ``--config FILE.yaml`` may stand anywhere; flags that were typed win over the file's. An unknown flag or a
     value of the wrong type is reported by tyro with exit code 2.
+
+    Args:
+        config_class: the dataclass.
+        arguments: the flags as typed.
+        description: of the command.
+        defaults: values that --config and typed flags win over, and the file they come from.
 
     Raises:
         BadInput: if the YAML file cannot be read, is not a mapping, or names an unknown flag.
@@ -137,7 +156,8 @@ def parse_flags(config_class: type[Config], arguments: Sequence[str] | None = No
     files = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     files.add_argument("--config", type=Path)
     found, typed = files.parse_known_args(arguments)
-    from_file = _flags_from_yaml(found.config, config_class) if found.config else []
+    from_file = _checked_flags(*defaults, config_class) if defaults else []
+    from_file += _flags_from_yaml(found.config, config_class) if found.config else []
     description += "\n\n--config FILE.yaml reads flags from a file; flags typed beside it win."
     return tyro.cli(config_class, args=[*from_file, *typed], description=description)
 

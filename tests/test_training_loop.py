@@ -6,8 +6,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from mocse_timm.training.config import TrainConfig
-from mocse_timm.training.loop import Progress, Trainer, train_epoch
+from mocse_timm.training.loop import Trainer, train_epoch
 from mocse_timm.training.phases import LossResult, Phase, TrainingTask
+from mocse_timm.training.progress import Progress
 
 
 def squared_error(model: nn.Module, images: Tensor, targets: Tensor) -> LossResult:
@@ -23,16 +24,17 @@ class FixedBatches:
         self.images = torch.rand(8, 1, 2, 2, generator=generator)
         self.labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
         self.num_images = 8
-        self.epochs: list[int] = []
+        self.asked: list[tuple[int, int]] = []
 
     def __iter__(self):
-        return iter(zip(self.images.split(2), self.labels.split(2), strict=True))
+        batches = list(zip(self.images.split(2), self.labels.split(2), strict=True))
+        return iter(batches[self.asked[-1][1] :])
 
     def __len__(self) -> int:
         return 4
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epochs.append(epoch)
+    def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
+        self.asked.append((epoch, first_batch))
 
 
 def trainer(model: nn.Module, **flags) -> Trainer:
@@ -61,7 +63,7 @@ def descend(model: nn.Linear, images: Tensor, labels: Tensor) -> None:
 def test_accumulated_batches_give_the_step_of_one_large_batch() -> None:
     loader = FixedBatches()
     model, twin = linear(), linear()
-    train_epoch(trainer(model, grad_accum_steps=4), loader, 0)
+    train_epoch(trainer(model, grad_accum_steps=4), loader)
     descend(twin, loader.images, loader.labels)
     torch.testing.assert_close(model.weight, twin.weight)
     torch.testing.assert_close(model.bias, twin.bias)
@@ -71,7 +73,7 @@ def test_a_last_smaller_group_is_averaged_over_its_own_batches() -> None:
     loader = FixedBatches()
     running = trainer(linear(), grad_accum_steps=3)
     twin = linear()
-    train_epoch(running, loader, 0)
+    train_epoch(running, loader)
     assert running.progress.updates == 2
     for group in (slice(0, 6), slice(6, 8)):
         descend(twin, loader.images[group], loader.labels[group])
@@ -83,8 +85,9 @@ def test_means_are_over_images_and_the_epoch_reaches_the_loader() -> None:
     running = trainer(linear(), grad_accum_steps=4)
     before = F.cross_entropy(running.model(loader.images.flatten(1)), loader.labels)
     top1 = (running.model(loader.images.flatten(1)).argmax(1) == loader.labels).double().mean() * 100
-    means = train_epoch(running, loader, 3)
-    assert loader.epochs == [3]
+    running.progress.epoch = 3
+    means = train_epoch(running, loader)
+    assert loader.asked == [(3, 0)]
     torch.testing.assert_close(means["loss"], before.item())
     torch.testing.assert_close(means["top1"], top1.item())
 
@@ -92,6 +95,6 @@ def test_means_are_over_images_and_the_epoch_reaches_the_loader() -> None:
 def test_clipping_limits_the_norm_of_the_whole_gradient() -> None:
     loader = FixedBatches()
     model, start = linear(), linear()
-    train_epoch(trainer(model, grad_accum_steps=4, clip_grad=0.01), loader, 0)
+    train_epoch(trainer(model, grad_accum_steps=4, clip_grad=0.01), loader)
     moved = torch.cat([(a - b).flatten() for a, b in zip(model.parameters(), start.parameters(), strict=True)])
     torch.testing.assert_close(moved.norm().item(), 0.5 * 0.01, rtol=1e-3, atol=0)

@@ -13,9 +13,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+import mocse_timm.training.results as results
 import mocse_timm.training.run as run
 from mocse_timm.checks import BadInput
-from mocse_timm.training.loop import _check_finite, train_epoch
+from mocse_timm.training.loop import _check_finite
 
 SMALL = "--model cifar_preact18 --model-kwargs width=0.125 --img-size 8 --epochs 2 --batch-size 256 --seed 3".split()
 MOCSE = "--model mocse_preact18 --model-kwargs expert_width=0.125 num_experts=3".split()
@@ -39,8 +40,9 @@ def assert_equal_weights(first: Path, second: Path) -> None:
 def test_a_run_leaves_a_folder_that_timm_loads(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert train(folder, *MOCSE) == 0
-    assert {"config.yaml", "summary.csv", "log.txt", "state", "model.safetensors", "config.json"} == {
-        path.name for path in folder.iterdir()
+    assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == {
+        *("config.yaml", "summary.csv", "log.txt", "model.safetensors", "config.json"),  # what a user reads and loads
+        *("best", "states"),
     }
     model = timm.create_model(f"local-dir:{folder}", pretrained=True)
     for name, value in model.state_dict().items():
@@ -58,7 +60,7 @@ def test_a_run_leaves_a_folder_that_timm_loads(tmp_path: Path) -> None:
 
 def test_what_is_not_defined_is_left_out_of_config_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An expert that never says "mine" has no precision, and JSON has no NaN."""
-    monkeypatch.setattr(run, "_summary_row", lambda scores: {"top1": scores.top1, "expert_precision": math.nan})
+    monkeypatch.setattr(results, "summary_row", lambda scores: {"top1": scores.top1, "expert_precision": math.nan})
     assert train(tmp_path / "run", *MOCSE, "--epochs", "1") == 0
     validation = json.loads((tmp_path / "run" / "config.json").read_text())["mocse_timm"]["validation"]
     assert validation.keys() == {"top1", "num_images"}
@@ -89,34 +91,12 @@ def test_flags_are_written_back_whole(tmp_path: Path) -> None:
     assert yaml.safe_load((first / "config.yaml").read_text())["cutout"] == 2
 
 
-@pytest.mark.parametrize("flags", [MOCSE, ["--model-ema", "--grad-accum-steps", "2", "--mixup", "0.2"]])
-def test_an_interrupted_run_resumes_to_the_same_weights(
-    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert train(whole, *flags) == 0
-
-    def stop_in_the_second_epoch(trainer, loader, epoch):
-        if epoch == 1:
-            raise KeyboardInterrupt
-        return train_epoch(trainer, loader, epoch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(run, "train_epoch", stop_in_the_second_epoch)
-        assert train(broken, *flags) == 130
-    assert run.main(["--resume", str(broken)]) == 0
-    assert_equal_weights(whole, broken)
-    rows = [list(csv.reader((folder / "summary.csv").read_text().splitlines())) for folder in (whole, broken)]
-    speed = rows[0][0].index("train_images_per_second")
-    for one, two in zip(*rows, strict=True):
-        assert one[:speed] + one[speed + 1 :] == two[:speed] + two[speed + 1 :]
-
-
 def test_the_average_is_what_is_validated_and_saved(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert train(folder, "--model-ema", "--model-ema-decay", "0.9", "--no-model-ema-warmup", "--epochs", "1") == 0
     live = {
-        name.removeprefix("model."): value for name, value in load_file(folder / "state" / "model.safetensors").items()
+        name.removeprefix("model."): value
+        for name, value in load_file(folder / "states" / "epoch-0001-step-000000" / "model.safetensors").items()
     }
     assert not torch.equal(weights(folder)["head.fc.weight"], live["head.fc.weight"])
     assert json.loads((folder / "config.json").read_text())["mocse_timm"]["weights"] == "average"

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mocse_timm.checks import BadInput
 from mocse_timm.data.batch_augmentation import cutout, random_crop, random_flip, to_float
-from mocse_timm.data.seeds import make_generator
+from mocse_timm.data.seeds import drawing_from, make_generator
 from mocse_timm.data.sharding import check_sharding, training_batches, validation_batches
 from mocse_timm.data.splits import MemoryImages
 
@@ -18,8 +18,8 @@ class MemoryLoader:
     """Iterate over ``(images, labels)``: (B, C, H, W) float32 in [0, 1] and (B,) int64, both on ``device``.
 
     Training shuffles, augments and drops what does not fill a batch; a set smaller than one batch is one batch.
-    Validation keeps every image once, in order, unchanged. The order and the changes depend only on the seed, the
-    epoch and the process, so a resumed run goes on exactly; only Mixup draws from numpy's global generator.
+    Validation keeps every image once, in order, unchanged. A batch depends only on the seed, the epoch, its number and
+    the process, so that a resumed run goes on exactly.
 
     Args:
         split: the images.
@@ -59,7 +59,7 @@ class MemoryLoader:
         self.batch_size = batch_size
         self.training = training
         self.seed = seed
-        self.epoch = 0
+        self.epoch, self.first_batch = 0, 0
         self.padding = padding
         self.hflip = hflip
         self.cutout = cutout
@@ -81,20 +81,21 @@ class MemoryLoader:
     def __len__(self) -> int:
         return self._length
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order and the augmentation of the next pass."""
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
+        """Choose the order and the augmentation of the next pass, and the batch it begins with."""
+        self.epoch, self.first_batch = epoch, first_batch
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = make_generator("augmentation", self.seed, self.epoch, self.process_index)
-        for indices in self._batches():
+        for number, indices in list(enumerate(self._batches()))[self.first_batch :]:
             indices = indices.to(self.images.device)
             images, labels = self.images.index_select(0, indices), self.labels.index_select(0, indices)
             if self.training:
+                generator = make_generator("augmentation", self.seed, self.epoch, number, self.process_index)
                 images = random_crop(images, self.padding, generator)
                 images = random_flip(images, self.hflip, generator)
                 images = cutout(images, self.cutout, generator)
             images = to_float(images)
             if self.mixup is not None:
-                images, labels = self.mixup(images, labels)
+                with drawing_from("mixup", self.seed, self.epoch, number, self.process_index):
+                    images, labels = self.mixup(images, labels)
             yield images, labels

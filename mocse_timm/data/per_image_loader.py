@@ -4,6 +4,7 @@
 order cannot be resumed, and its validation sampler repeats images. The transforms are timm's.
 """
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -68,19 +69,25 @@ def _collate(items: list[Any]) -> Any:
     return refusals[0] if refusals else default_collate(items)
 
 
+def _ignore_signals(worker: int) -> None:
+    """Leave Ctrl-C and SIGTERM to the main process, which still needs its workers for the step it finishes."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 class _EpochBatches:
     """The batch sampler: lists of (epoch, index)."""
 
     def __init__(self, batches: Callable[[int], list[Tensor]]) -> None:
         self.batches = batches
-        self.epoch = 0
+        self.epoch, self.first_batch = 0, 0
         self.length = len(batches(0))
 
     def __len__(self) -> int:
         return self.length
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for batch in self.batches(self.epoch):
+        for batch in self.batches(self.epoch)[self.first_batch :]:
             yield [(self.epoch, index) for index in batch.tolist()]
 
 
@@ -88,7 +95,7 @@ class PerImageLoader:
     """Iterate over ``(images, labels)`` as :class:`mocse_timm.data.memory_loader.MemoryLoader` does.
 
     What happens to an image depends only on the seed, the epoch and its index: the number of workers and of
-    processes changes nothing. Cutout depends on the process as well, and Mixup draws from numpy's global generator.
+    processes changes nothing. Cutout and mixup depend on the batch's number and the process as well.
 
     Args:
         split: the images.
@@ -149,6 +156,8 @@ class PerImageLoader:
             batch_sampler=self.sampler,  # type: ignore[arg-type]
             collate_fn=_collate,
             num_workers=num_workers,
+            worker_init_fn=_ignore_signals,
+            generator=torch.Generator(),  # its own: the seeds it draws for workers must not move the global one
             persistent_workers=num_workers > 0,
             pin_memory=self.device.type == "cuda",
         )
@@ -156,13 +165,13 @@ class PerImageLoader:
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order and the augmentation of the next pass."""
-        self.sampler.epoch = epoch
+    def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
+        """Choose the order and the augmentation of the next pass, and the batch it begins with."""
+        self.sampler.epoch, self.sampler.first_batch = epoch, first_batch
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = make_generator("augmentation", self.seed, self.sampler.epoch, self.process_index)
-        for batch in self.loader:
+        epoch = self.sampler.epoch
+        for number, batch in enumerate(self.loader, start=self.sampler.first_batch):
             if isinstance(batch, BadInput):
                 # A new one: this frame would hold the exception that holds this frame, and freeing such a ring
                 # makes torch wait 5 seconds for its workers.
@@ -170,7 +179,10 @@ class PerImageLoader:
             images, labels = batch
             images = to_float(images.to(self.device, non_blocking=True))
             labels = labels.to(self.device, non_blocking=True)
-            images = cutout(images, self.cutout, generator)
+            if self.cutout:
+                generator = make_generator("augmentation", self.seed, epoch, number, self.process_index)
+                images = cutout(images, self.cutout, generator)
             if self.mixup is not None:
-                images, labels = self.mixup(images, labels)
+                with drawing_from("mixup", self.seed, epoch, number, self.process_index):
+                    images, labels = self.mixup(images, labels)
             yield images, labels

@@ -3,12 +3,14 @@
 Papers: arXiv:1706.06083 (PGD), arXiv:1901.08573 (TRADES), arXiv:2308.10110 (AdvMoE).
 """
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from mocse_timm.attacks.budget import Budget
 from mocse_timm.attacks.pgd import pgd_l2, pgd_linf
 from mocse_timm.attacks.trades import trades_attack
-from mocse_timm.losses.routing import balance_loss, class_routing_loss
+from mocse_timm.losses.routing import balance_loss, class_routing_loss, expert_shares
 from mocse_timm.losses.trades import agreement_loss, trades_loss
 from mocse_timm.models.advmoe import AdvMoE
 from mocse_timm.training.phases import LossResult, PhaseLoss
@@ -48,9 +50,8 @@ def trades_objective(objective: PhaseLoss, budget: Budget, beta: float) -> Phase
 
 
 def _shares(scores: Tensor) -> dict[str, Tensor]:
-    """Return each expert's share of the batch."""
-    chosen = scores.argmax(dim=1)
-    return {f"expert{expert}_share": (chosen == expert).float().mean() for expert in range(scores.shape[1])}
+    """Return each expert's share of the batch, by the name it is logged under."""
+    return {f"expert{expert}_share": share for expert, share in enumerate(expert_shares(scores.float()))}
 
 
 def expert_turn(budget: Budget, beta: float, smoothing: float) -> PhaseLoss:
@@ -67,7 +68,17 @@ def expert_turn(budget: Budget, beta: float, smoothing: float) -> PhaseLoss:
     return loss
 
 
-def router_turn(budget: Budget, beta: float, router_objective: str, balance_weight: float) -> PhaseLoss:
+def _of_one_process(shares: Tensor) -> Tensor:
+    return shares
+
+
+def router_turn(
+    budget: Budget,
+    beta: float,
+    router_objective: str,
+    balance_weight: float,
+    mean_over_processes: Callable[[Tensor], Tensor] = _of_one_process,
+) -> PhaseLoss:
     """What the router learns while the experts are held.
 
     Args:
@@ -76,6 +87,8 @@ def router_turn(budget: Budget, beta: float, router_objective: str, balance_weig
         router_objective: 'trades', the model's own loss through the straight-through gate (the paper), or 'class', the
             authors' code, see :func:`mocse_timm.losses.routing.class_routing_loss`.
         balance_weight: weight of :func:`mocse_timm.losses.routing.balance_loss` on the clean scores.
+        mean_over_processes: averages the experts' shares (E,) over the processes that share a batch, so that it is
+            the whole batch that is balanced. Every process calls it.
     """
 
     def loss(model: nn.Module, images: Tensor, targets: Tensor) -> LossResult:
@@ -90,7 +103,7 @@ def router_turn(budget: Budget, beta: float, router_objective: str, balance_weig
             logits, scores = logits.float(), scores.float()
             total = trades_loss(logits, model(attacked).float(), targets, beta=beta)
         if balance_weight:
-            total = total + balance_weight * balance_loss(scores)
+            total = total + balance_weight * balance_loss(scores, mean_over_processes(expert_shares(scores)))
         return LossResult(total, logits)
 
     return loss

@@ -1,5 +1,6 @@
 """The flags of train.py. Where timm has the same flag, it has the same name and meaning."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -161,7 +162,12 @@ class TrainConfig:
     experiment: str = ""
     """Name of this run's folder; by default date, model and image size."""
     resume: str = ""
-    """Folder of a run to continue; its flags are read back, typed ones win."""
+    """Folder of a run to continue; its flags are read back, typed ones win. Or auto: the run of --experiment, or else
+    the newest unfinished one under --output of this model and data; without one a new run begins."""
+    save_every: tuple[float, Literal["steps", "minutes"]] = (10.0, "minutes")
+    """How often the state is saved within an epoch, e.g. 500 steps. It is saved at every epoch's end, too."""
+    checkpoint_hist: int = 2
+    """Saved states to keep."""
     val_interval: int = 1
     """Epochs between validations."""
     log_interval: int = 10
@@ -171,7 +177,8 @@ class TrainConfig:
 
     def check(self) -> None:
         """Raise BadInput for a number out of its range."""
-        for name in ("epochs", "batch_size", "grad_accum_steps", "val_interval", "log_interval", "lr_base_size"):
+        counts = ("epochs", "batch_size", "grad_accum_steps", "val_interval", "log_interval", "lr_base_size")
+        for name in (*counts, "checkpoint_hist"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give at least 1")
         for name in (
@@ -191,6 +198,9 @@ class TrainConfig:
         if self.recipe != "standard" and (self.mixup > 0 or self.cutmix > 0):
             raise BadInput(f"--recipe {self.recipe} needs one label an image: leave out --mixup and --cutmix")
         self.attack_budget()
+        count, unit = self.save_every
+        if not 0 < count < math.inf or (unit == "steps" and count != int(count)):
+            raise BadInput(f"--save-every is {count:g} {unit}: give a number above 0, and whole steps")
         if not 0 <= self.smoothing < 1:
             raise BadInput(f"--smoothing is {self.smoothing}: give a number from 0 to below 1")
         if not 0 < self.model_ema_decay < 1:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -19,25 +19,10 @@ from mocse_timm.data.loaders import Loader
 from mocse_timm.modes import held
 from mocse_timm.training.config import TrainConfig
 from mocse_timm.training.phases import Phase
+from mocse_timm.training.progress import EpochSums, Progress
 from mocse_timm.training.recipes import learning_rate
 
-__all__ = ["Progress", "Trainer", "train_epoch"]
-
-
-@dataclass
-class Progress:
-    """How far a training has come. Saved with the rest of its state."""
-
-    epoch: int = 0  # the next epoch to train
-    updates: int = 0  # optimiser steps done
-
-    def state_dict(self) -> dict[str, int]:
-        """Return the counters."""
-        return {"epoch": self.epoch, "updates": self.updates}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Set the counters."""
-        self.epoch, self.updates = state["epoch"], state["updates"]
+__all__ = ["Trainer", "train_epoch"]
 
 
 @dataclass
@@ -65,27 +50,6 @@ class Trainer:
         return f"lower --lr (it is {peak:g}), lengthen --warmup-epochs, or set --clip-grad 1"
 
 
-class _Sums:
-    """Means over an epoch's images, kept on the device so that no step waits for them."""
-
-    def __init__(self) -> None:
-        self.totals: dict[str, Tensor] = {}
-        self.images = 0  # that the first phase saw; every phase sees the same
-
-    def add(self, values: dict[str, Tensor], images: int) -> None:
-        for name, value in values.items():
-            exact = torch.float32 if value.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-            self.totals[name] = self.totals.get(name, 0.0) + value.detach().to(exact) * images
-
-    def means(self, accelerator: Accelerator | None = None) -> dict[str, float]:
-        """Return the means so far, of this process or, with ``accelerator``, of all."""
-        names = list(self.totals)
-        values = torch.stack([*self.totals.values(), torch.full_like(self.totals[names[0]], self.images)])
-        if accelerator is not None:
-            values = accelerator.reduce(values, "sum")
-        return dict(zip(names, (values[:-1] / values[-1]).tolist(), strict=True))
-
-
 def _groups(loader: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
     group: list[tuple[Tensor, Tensor]] = []
     for batch in loader:
@@ -102,7 +66,7 @@ def _accuracy(logits: Tensor, targets: Tensor) -> Tensor:
     return (logits.argmax(dim=1) == classes).float().mean() * 100
 
 
-def _step(trainer: Trainer, phase: Phase, group: list[tuple[Tensor, Tensor]], sums: _Sums) -> None:
+def _step(trainer: Trainer, phase: Phase, group: list[tuple[Tensor, Tensor]], sums: EpochSums) -> None:
     """One optimiser step on the batches of ``group``, whose gradients are averaged."""
     accelerator, config = trainer.accelerator, trainer.config
     first = phase is trainer.phases[0]
@@ -127,41 +91,60 @@ def _check_finite(loss: float, epoch: int, step: int, advice: str) -> None:
         raise BadInput(f"the loss is {loss} in epoch {epoch + 1}, at step {step}: {advice}")
 
 
-def train_epoch(trainer: Trainer, loader: Loader, epoch: int) -> dict[str, float]:
-    """Train one epoch and return the means over its images: loss, top1 (percent), the losses' parts, images_per_second.
+def _nothing() -> None:
+    pass
+
+
+def train_epoch(trainer: Trainer, loader: Loader, after_step: Callable[[], None] = _nothing) -> dict[str, float]:
+    """Train what is left of the epoch that the trainer's progress stands in.
+
+    Args:
+        trainer: all that moves.
+        loader: of this process's training batches.
+        after_step: called after every optimiser step, when everything is in a state that can be saved.
+
+    Returns:
+        The means over the epoch's images: loss, top1 (percent), the losses' parts, images_per_second.
 
     Raises:
         BadInput: if the loss is not finite.
     """
-    config, accelerator = trainer.config, trainer.accelerator
-    loader.set_epoch(epoch)
+    config, accelerator, progress = trainer.config, trainer.accelerator, trainer.progress
+    sums = progress.sums
+    done = min(progress.step * config.grad_accum_steps, len(loader))
+    loader.set_epoch(progress.epoch, done)
     trainer.task.train()
     layout = torch.channels_last if config.channels_last else torch.preserve_format
-    sums = _Sums()
-    start = time.perf_counter()
     bar = tqdm(
         total=len(loader),
-        desc=f"epoch {epoch + 1}/{config.epochs}",
+        initial=done,
+        desc=f"epoch {progress.epoch + 1}/{config.epochs}",
         unit="batch",
         leave=False,
         disable=None if accelerator.is_main_process else True,  # None: only on a terminal
     )
     batches = ((images.to(memory_format=layout), targets) for images, targets in loader)
-    for step, group in enumerate(_groups(batches, config.grad_accum_steps), start=1):
+    start = time.perf_counter()
+    for group in _groups(batches, config.grad_accum_steps) if done < len(loader) else ():
         for phase in trainer.phases:
             _step(trainer, phase, group, sums)
-        trainer.progress.updates += 1
+        progress.step += 1
+        progress.updates += 1
         for scheduler in trainer.schedulers:
-            scheduler.step_update(trainer.progress.updates)
+            scheduler.step_update(progress.updates)
         if trainer.ema is not None:
-            trainer.ema.update(trainer.model, step=trainer.progress.updates)
+            trainer.ema.update(trainer.model, step=progress.updates)
         bar.update(len(group))
-        if step % config.log_interval == 0 or bar.n == len(loader):
+        if progress.step % config.log_interval == 0 or bar.n == len(loader):
             means = sums.means()  # a loss that is not finite stays visible in the mean
             for loss in (value for name, value in means.items() if name.endswith("loss")):
-                _check_finite(loss, epoch, step, trainer.divergence_advice)
-            speed = sums.images * accelerator.num_processes / (time.perf_counter() - start)
+                _check_finite(loss, progress.epoch, progress.step, trainer.divergence_advice)
+            seconds = sums.seconds + time.perf_counter() - start
+            speed = sums.images * accelerator.num_processes / seconds
             bar.set_postfix(loss=f"{means['loss']:.3f}", top1=f"{means['top1']:.1f}", img_s=f"{speed:.0f}")
+        sums.seconds += time.perf_counter() - start
+        after_step()
+        start = time.perf_counter()
     bar.close()
-    images_per_second = loader.num_images * accelerator.num_processes / (time.perf_counter() - start)
+    images_per_second = loader.num_images * accelerator.num_processes / sums.seconds
     return {**sums.means(accelerator), "images_per_second": images_per_second}

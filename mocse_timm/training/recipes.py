@@ -1,6 +1,9 @@
 """The recipes: which losses are minimised, by which optimisers."""
 
+from typing import Any
+
 import torch
+from accelerate.utils import reduce
 from timm.optim import create_optimizer_v2
 from torch import nn
 
@@ -49,14 +52,15 @@ def _objective(config: TrainConfig, model: nn.Module) -> PhaseLoss:
     return mocse_objective(config.smoothing, config.expert_loss_weight)
 
 
-def _advmoe(config: TrainConfig, model: nn.Module, lr: float) -> tuple[Phase, ...]:
+def _advmoe(config: TrainConfig, model: nn.Module, lr: float, num_processes: int) -> tuple[Phase, ...]:
     if not isinstance(model, AdvMoE):
         raise BadInput(f"--recipe advmoe needs a model with a router (advmoe*), got {config.model!r}: use trades")
     if config.objective == "mocse":
         _objective(config, model)
     budget = config.attack_budget()
     experts = expert_turn(budget, config.beta, config.smoothing)
-    router = router_turn(budget, config.beta, config.router_objective, config.balance_weight)
+    together: dict[str, Any] = {"mean_over_processes": reduce} if num_processes > 1 else {}
+    router = router_turn(budget, config.beta, config.router_objective, config.balance_weight, **together)
     of_experts = _optimizer(config, model.body, lr, config.layer_decay)
     of_router = _optimizer(config, model.router, config.router_lr or lr, None)  # decay is by the backbone's layers
     return (
@@ -73,7 +77,7 @@ def build_recipe(config: TrainConfig, model: nn.Module, num_processes: int = 1) 
     """
     lr = learning_rate(config, num_processes)
     if config.recipe == "advmoe":
-        return _advmoe(config, model, lr)
+        return _advmoe(config, model, lr, num_processes)
     loss = _objective(config, model)
     if config.recipe == "pgd":
         loss = pgd_objective(loss, config.attack_budget())

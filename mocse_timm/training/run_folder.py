@@ -1,36 +1,34 @@
-"""The folder of one training: flags, summary, log, resumable state and the model."""
+"""The folder of one training: flags, summary, log, saved states and the model."""
 
 import csv
-import shutil
+import os
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
-from accelerate import Accelerator
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from timm.utils import update_summary
 
 from mocse_timm.checks import BadInput
 from mocse_timm.flags import write_yaml
 from mocse_timm.training.config import TrainConfig
+from mocse_timm.training.state_files import StateFiles
 
-__all__ = ["RunFolder", "read_run_flags"]
+__all__ = ["RunFolder", "differing_flag"]
 
 # what makes two runs the same run: a resumed one may be longer, but not another model or other data
 IDENTITY = ("model", "model_kwargs", "dataset", "img_size", "in_chans")
+RESULTS = ("summary.csv", "model.safetensors", "config.json")
 
 
-def read_run_flags(folder: Path) -> dict:
-    """Return the flags of the run in ``folder``.
-
-    Raises:
-        BadInput: if the folder holds no run that can be continued.
-    """
-    file = folder / "config.yaml"
-    if not file.is_file():
-        raise BadInput(f"--resume {folder}: no config.yaml there; give the folder of an earlier run")
-    if not any((folder / name).is_dir() for name in ("state", "state.old")):
-        raise BadInput(f"--resume {folder}: the run ended before its first epoch was saved; start it anew")
-    return yaml.safe_load(file.read_text(encoding="utf-8"))
+def differing_flag(before: Mapping[str, Any], config: TrainConfig) -> str | None:
+    """Return the first field by which ``config`` is of another model or other data than the flags ``before``."""
+    return next((name for name in IDENTITY if name in before and before[name] != getattr(config, name)), None)
 
 
 class RunFolder:
@@ -38,12 +36,15 @@ class RunFolder:
 
     Args:
         path: the folder, which need not exist.
+        keep: how many saved states stay.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, keep: int = 2):
         self.path = path
         self.summary = path / "summary.csv"
         self.log = path / "log.txt"
+        self.best = path / "best"
+        self.states = StateFiles(path / "states", keep)
 
     @classmethod
     def for_run(cls, config: TrainConfig, image_size: int) -> "RunFolder":
@@ -53,76 +54,125 @@ class RunFolder:
             BadInput: if the folder of a new run holds a run already, or a resumed run is of another model.
         """
         if config.resume:
-            folder = cls(Path(config.resume))
-            folder.check_same_run(config)
+            folder = cls(Path(config.resume), config.checkpoint_hist)
+            folder._check_same_run(config)
             return folder
         name = config.experiment or "-".join(
             [time.strftime("%Y%m%d-%H%M%S"), config.model.replace("/", "_"), str(image_size)]
         )
-        folder = cls(Path(config.output) / name)
-        if any((folder.path / part).exists() for part in ("state", "summary.csv", "model.safetensors", "config.json")):
+        folder = cls(Path(config.output) / name, config.checkpoint_hist)
+        if folder.can_be_continued() or any((folder.path / part).exists() for part in RESULTS):
             raise BadInput(
                 f"{folder.path} already holds a run: continue it with --resume {folder.path}, "
                 "or give another --experiment name"
             )
         return folder
 
-    def check_same_run(self, config: TrainConfig) -> None:
-        """Raise BadInput if the run in this folder is of another model or other data than ``config``."""
-        before = read_run_flags(self.path)
-        for name in IDENTITY:
-            now = getattr(config, name)
-            if name in before and before[name] != now:
-                raise BadInput(
-                    f"--resume {self.path}: that run has {config.flag(name)} {before[name]}, not {now}; "
-                    "leave the flag out, or start a new run"
-                )
+    def can_be_continued(self) -> bool:
+        """Return whether there are flags and a saved state."""
+        return (self.path / "config.yaml").is_file() and bool(self.states.states())
 
-    def create(self, config: TrainConfig) -> None:
-        """Make the folder and write the flags into it.
+    def flags(self) -> dict[str, Any]:
+        """Return the flags of the run.
+
+        Raises:
+            BadInput: if the folder holds no run that can be continued.
+        """
+        file = self.path / "config.yaml"
+        if not file.is_file():
+            raise BadInput(f"--resume {self.path}: no config.yaml there; give the folder of an earlier run")
+        if not self.states.states():
+            raise BadInput(f"--resume {self.path}: the run ended before its first state was saved; start it anew")
+        try:
+            flags = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise BadInput(f"{file} cannot be read ({' '.join(str(error).split())}); start a new run") from None
+        if not isinstance(flags, dict):
+            raise BadInput(f"{file} must hold 'flag: value' lines, got a {type(flags).__name__}; start a new run")
+        return flags
+
+    def _check_same_run(self, config: TrainConfig) -> None:
+        before = self.flags()
+        name = differing_flag(before, config)
+        if name is not None:
+            raise BadInput(
+                f"--resume {self.path}: that run has {config.flag(name)} {before[name]}, not {getattr(config, name)}; "
+                "leave the flag out, or start a new run"
+            )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder and keep other trainings out of it inside the block; the lock ends with the process.
+
+        Raises:
+            BadInput: if another training holds it, or the folder cannot be written.
+        """
+        lock = FileLock(self.path / ".lock", blocking=False)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise BadInput(
+                f"{self.path} is held by a training that is still going on: wait for it, or give another --experiment"
+            ) from None
+        except OSError as error:
+            raise self._unwritable(error) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _unwritable(self, error: Exception) -> BadInput:
+        reason = getattr(error, "strerror", None) or str(error)
+        return BadInput(
+            f"cannot write the run's folder {self.path} ({reason}): make room there, or give another --output; a run "
+            "with saved states goes on with --resume"
+        )
+
+    def write_flags(self, config: TrainConfig) -> None:
+        """Write config.yaml, from which a resumed run reads its flags.
 
         Raises:
             BadInput: if the folder cannot be written.
         """
+        with self._beside(self.path / "config.yaml") as beside:
+            write_yaml(replace(config, resume=""), beside)
+
+    def write_summary(self, epoch: int, train: dict, evaluation: dict, lr: float) -> None:
+        """Add the epoch's row, ``epoch, train_*, eval_*, lr`` as timm writes it, to those of the epochs before.
+
+        Rows of ``epoch`` and later, which a resumed run writes again, go.
+
+        Raises:
+            BadInput: if the folder cannot be written.
+        """
+        with self._beside(self.summary) as beside:
+            if self.summary.exists():
+                header, *rows = csv.reader(self.summary.read_text(encoding="utf-8").splitlines())
+                with beside.open("w", newline="", encoding="utf-8") as file:
+                    csv.writer(file).writerows([header, *(row for row in rows if int(row[0]) < epoch)])
+            update_summary(epoch, train, evaluation, beside, lr=lr)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turn a refusal by the disk inside the block into one sentence.
+
+        Raises:
+            BadInput: if something cannot be written.
+        """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_yaml(config, self.path / "config.yaml")
-        except OSError as error:
-            raise BadInput(
-                f"cannot write the run's folder {self.path} ({error.strerror}); give another --output"
-            ) from None
+            yield
+        except (OSError, SafetensorError) as error:
+            raise self._unwritable(error) from None
 
-    def append_summary(self, epoch: int, train: dict, evaluation: dict, lr: float) -> None:
-        """Add the epoch's row: ``epoch, train_*, eval_*, lr``, as timm writes it."""
-        update_summary(epoch, train, evaluation, self.summary, lr=lr)
-
-    def drop_summary_from(self, epoch: int) -> None:
-        """Remove rows of ``epoch`` and later, which a resumed run is about to write again."""
-        if not self.summary.exists():
-            return
-        with self.summary.open(newline="") as file:
-            header, *rows = csv.reader(file)
-        beside = self.summary.with_suffix(".new")
-        with beside.open("w", newline="") as file:
-            csv.writer(file).writerows([header, *(row for row in rows if int(row[0]) < epoch)])
-        beside.replace(self.summary)
-
-    def save_state(self, accelerator: Accelerator) -> None:
-        """Save everything that a continued run needs; every process takes part. The last state stays until then."""
-        new, current, old = (self.path / name for name in ("state.new", "state", "state.old"))
-        if accelerator.is_main_process:
-            shutil.rmtree(new, ignore_errors=True)
-        accelerator.wait_for_everyone()
-        accelerator.save_state(str(new))
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            shutil.rmtree(old, ignore_errors=True)
-            if current.exists():
-                current.rename(old)
-            new.rename(current)
-            shutil.rmtree(old, ignore_errors=True)
-
-    def load_state(self, accelerator: Accelerator) -> None:
-        """Load what :meth:`save_state` saved, by Accelerate: safetensors, and torch files read as plain tensors."""
-        current, old = self.path / "state", self.path / "state.old"
-        accelerator.load_state(str(current if current.is_dir() else old))
+    @contextmanager
+    def _beside(self, file: Path) -> Iterator[Path]:
+        """Yield the path to write instead of ``file``, which takes its place at the end of the block."""
+        beside = file.with_name(f".{file.name}.new")
+        with self.writing():
+            try:
+                beside.unlink(missing_ok=True)
+                yield beside
+                os.replace(beside, file)
+            finally:
+                beside.unlink(missing_ok=True)

@@ -1,0 +1,115 @@
+"""The processes of one training: how they are launched, and what they have to agree on to train one model.
+
+Each process holds the whole model and takes its share of every batch; gradients are averaged by torch's
+``DistributedDataParallel``. Everything else that could differ between them is settled here.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, parse_flag_from_env
+from timm.utils import distribute_bn
+from torch import Tensor, nn
+
+from mocse_timm.checks import BadInput
+
+__all__ = ["agreed", "check_launch", "check_same_folder", "launcher", "use_main_statistics"]
+
+Value = TypeVar("Value")
+
+# how Accelerate's launcher hands on what was asked for, by its flags or its config file
+SPLITTING = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+}
+
+
+def check_launch() -> None:
+    """Refuse to be launched for training that splits the model over the processes.
+
+    Without GPUs Accelerate would not split it either, and not say so. To be called before the Accelerator is made.
+
+    Raises:
+        BadInput: if ``accelerate launch`` was told to use FSDP, DeepSpeed or Megatron-LM.
+    """
+    for variable, name in SPLITTING.items():
+        if parse_flag_from_env(variable):
+            raise BadInput(
+                f"accelerate launch asks for {name}, which splits the model over the processes, but here each process "
+                "holds all of it: launch with --multi_gpu instead, or answer no to it in 'accelerate config'"
+            )
+
+
+def launcher(accelerator: Accelerator) -> str:
+    """Return the words that start these processes again, on this machine, before ``train.py`` and its flags."""
+    if accelerator.num_processes == 1:
+        return "python"
+    words = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(accelerator.num_processes)]
+    machines = os.environ.get("GROUP_WORLD_SIZE", "1")  # torch's launcher, which Accelerate's uses, says so
+    if machines != "1":
+        words += ["--num_machines", machines, "--machine_rank", os.environ.get("GROUP_RANK", "0")]
+        words += ["--main_process_ip", os.environ.get("MASTER_ADDR", "127.0.0.1")]
+        words += ["--main_process_port", os.environ.get("MASTER_PORT", "29500")]
+    return " ".join(["ACCELERATE_USE_CPU=true"] * (accelerator.device.type == "cpu") + words)
+
+
+def agreed(decide: Callable[[], Value], accelerator: Accelerator) -> Value:
+    """Return what ``decide`` returns in the main process; all processes must call this, and only that one decides.
+
+    For what depends on the clock, or on files that the main process is about to change.
+
+    Args:
+        decide: returns anything that pickles.
+        accelerator: knows the processes.
+
+    Raises:
+        BadInput: in every process, if ``decide`` raises it.
+    """
+    outcome: Any = None
+    if accelerator.is_main_process:
+        try:
+            outcome = decide()
+        except BadInput as refusal:
+            outcome = refusal
+    if accelerator.num_processes > 1:
+        (outcome,) = broadcast_object_list([outcome])
+    if isinstance(outcome, BadInput):
+        raise outcome
+    return outcome
+
+
+def use_main_statistics(model: nn.Module, accelerator: Accelerator) -> None:
+    """Give the batch norms of every process the running means and variances of the main one, in place.
+
+    Each process has seen other images since they were last handed out, at the start of the last step. The main
+    process's are the ones that are saved, so only with them are the weights that are scored those that are saved.
+
+    Args:
+        model: the bare model, or the average of its weights.
+        accelerator: knows the processes.
+    """
+    if accelerator.num_processes > 1:
+        distribute_bn(model, accelerator.num_processes)
+
+
+def check_same_folder(folder: Path, accelerator: Accelerator) -> None:
+    """Check that the run's folder, which the main process has made, is there for every process; all must call this.
+
+    Each process writes its random states there. Scattered over the disks of several machines they could not be read
+    again, and that would be noticed only when a training is to be continued.
+
+    Raises:
+        BadInput: in every process, if one does not find it.
+    """
+    found = torch.tensor([folder.is_dir()], dtype=torch.int64, device=accelerator.device)
+    missing = accelerator.num_processes - int(cast(Tensor, accelerator.reduce(found, "sum")))
+    if missing:
+        raise BadInput(
+            f"{folder} is not there for {missing} of {accelerator.num_processes} processes: on several machines "
+            "give an --output that all of them share, as an absolute path"
+        )

@@ -1,0 +1,88 @@
+"""How far a training has come: the counters, and the sums of the epoch under way."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+__all__ = ["EpochSums", "Progress"]
+
+
+class EpochSums:
+    """Means over an epoch's images, kept on the device so that no step waits for them."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, Tensor] = {}
+        self.images = 0  # that the first phase saw; every phase sees the same
+        self.seconds = 0.0  # that training took, saving and validation left out
+
+    def add(self, values: Mapping[str, Tensor], images: int) -> None:
+        """Add the means of a batch of ``images``."""
+        for name, value in values.items():
+            exact = torch.float32 if value.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+            self.totals[name] = self.totals.get(name, 0.0) + value.detach().to(exact) * images
+
+    def _row(self) -> Tensor:
+        totals = list(self.totals.values())
+        return torch.stack([*totals, torch.full_like(totals[0], self.images)])
+
+    def means(self, accelerator: Accelerator | None = None) -> dict[str, float]:
+        """Return the means so far, of this process or, with ``accelerator``, of all."""
+        values = self._row()
+        if accelerator is not None:
+            values = cast(Tensor, accelerator.reduce(values, "sum"))
+        return dict(zip(self.totals, (values[:-1] / values[-1]).tolist(), strict=True))
+
+    def of_every_process(self, accelerator: Accelerator) -> dict[str, Any]:
+        """Return what :meth:`restore` takes; every process takes part."""
+        rows: list[list[float]] = []
+        if self.totals:
+            rows = cast(Tensor, accelerator.gather(self._row()[None])).tolist()
+        return {"names": list(self.totals), "rows": rows, "seconds": self.seconds}
+
+    def restore(self, saved: Mapping[str, Any], accelerator: Accelerator) -> None:
+        """Take up this process's sums again."""
+        self.__init__()
+        if saved["rows"]:
+            exact = torch.float32 if accelerator.device.type == "mps" else torch.float64
+            *totals, images = saved["rows"][accelerator.process_index]
+            values = torch.tensor(totals, dtype=exact, device=accelerator.device)
+            self.totals = dict(zip(saved["names"], values.unbind(), strict=True))
+            self.images = int(images)
+        self.seconds = saved["seconds"]
+
+
+@dataclass
+class Progress:
+    """How far a training has come. Saved with the rest of its state."""
+
+    epoch: int = 0  # whole epochs, validation included
+    step: int = 0  # optimiser steps of the epoch under way
+    updates: int = 0  # optimiser steps of the whole training
+    best_top1: float = float("-inf")  # of all validations, percent
+    warned: bool = False  # that one expert gets nearly all images
+    sums: EpochSums = field(default_factory=EpochSums)
+    saved_sums: dict[str, Any] = field(default_factory=dict)  # of every process, as of the last save or load
+
+    def complete_epoch(self) -> None:
+        """Begin the next epoch."""
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, EpochSums()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the counters, and the sums that were collected last."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "updates": self.updates,
+            "best_top1": self.best_top1,
+            "warned": self.warned,
+            "sums": self.saved_sums,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set the counters; the sums are taken up by :meth:`EpochSums.restore`."""
+        self.epoch, self.step, self.updates = state["epoch"], state["step"], state["updates"]
+        self.best_top1, self.warned, self.saved_sums = state["best_top1"], state["warned"], state["sums"]

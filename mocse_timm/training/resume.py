@@ -1,0 +1,116 @@
+"""Which run is continued, and from which of its states."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from safetensors import SafetensorError
+
+from mocse_timm.checks import BadInput
+from mocse_timm.data.seeds import mixed_seed
+from mocse_timm.training.config import TrainConfig
+from mocse_timm.training.loop import Trainer
+from mocse_timm.training.processes import agreed
+from mocse_timm.training.run_folder import RunFolder, differing_flag
+from mocse_timm.training.state_files import StateFiles
+
+__all__ = ["AUTO", "find_run", "load_state"]
+
+AUTO = "auto"
+
+
+def find_run(config: TrainConfig) -> Path | None:
+    """Return the run that ``--resume auto`` continues, or None if a new one is to begin.
+
+    With ``--experiment`` only that run counts. Without, the newest unfinished one of the same model and data does.
+    """
+    output = Path(config.output)
+    if config.experiment:
+        return output / config.experiment if RunFolder(output / config.experiment).can_be_continued() else None
+    folders = [path.parent for path in output.glob("*/config.yaml")]
+    for folder in sorted(folders, key=lambda folder: (folder / "config.yaml").stat().st_mtime, reverse=True):
+        run = RunFolder(folder)
+        if not run.can_be_continued():
+            continue
+        flags = run.flags()
+        epochs, _ = StateFiles.reached(run.states.states()[0])
+        if epochs < flags.get("epochs", 0) and differing_flag(flags, config) is None:
+            return folder
+    return None
+
+
+@contextmanager
+def _reading_no_code() -> Iterator[None]:
+    """Let torch read files as plain tensors and numbers only inside the block, whatever its caller asks for.
+
+    Accelerate reads what is registered for its checkpoints with ``weights_only=False``, which executes a pickle.
+    """
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(name) if before is None else os.environ.update({name: before})
+
+
+def _load(trainer: Trainer, state: Path) -> bool:
+    """Load ``state``; return whether this process's random states were among it, whose lack Accelerate passes over."""
+    accelerator = trainer.accelerator
+    torch.manual_seed(mixed_seed("continued", trainer.config.seed, accelerator.process_index))
+    last_set = torch.cuda.get_rng_state if torch.cuda.is_available() else torch.get_rng_state
+    before = last_set()
+    with _reading_no_code():
+        accelerator.load_state(str(state))
+    return not torch.equal(before, last_set())
+
+
+def load_state(trainer: Trainer, folder: RunFolder, warn: Callable[[str], None]) -> Path:
+    """Take up the newest state of the run that is as it was written, and return its path; every process takes part.
+
+    Args:
+        trainer: built from the run's flags, nothing trained.
+        folder: of the run.
+        warn: told in a sentence what cannot be used.
+
+    Raises:
+        BadInput: if there is no such state, or it does not fit the trainer or the number of processes.
+    """
+    accelerator, progress = trainer.accelerator, trainer.progress
+
+    def damaged(state: Path, reason: str) -> None:
+        warn(f"{state} is damaged ({reason}) and is not used")
+
+    state = agreed(lambda: folder.states.newest_whole(damaged), accelerator)
+    if state is None:
+        raise BadInput(f"--resume {folder.path}: none of its saved states can be used; start a new run")
+    if not state.is_dir():
+        raise BadInput(f"--resume {folder.path}: {state} is not on this machine; all must share the folder --output")
+    processes = len(list(state.glob("random_states_*.pkl")))
+    epoch, step = StateFiles.reached(state)
+    if step and processes != accelerator.num_processes:
+        raise BadInput(
+            f"--resume {folder.path}: it stands in the middle of epoch {epoch + 1}, which {processes} process(es) had "
+            f"shared out, not {accelerator.num_processes}: continue with as many"
+        )
+    before = folder.flags()
+    for name in ("batch_size", "grad_accum_steps", "seed"):
+        if step and before.get(name) != getattr(trainer.config, name):
+            raise BadInput(
+                f"--resume {folder.path}: it stands in the middle of epoch {epoch + 1}, which was begun with "
+                f"{trainer.config.flag(name)} {before.get(name)}: continue with that"
+            )
+    try:
+        restored = _load(trainer, state)
+    except (ValueError, KeyError, RuntimeError, UnpicklingError, SafetensorError) as error:
+        raise BadInput(
+            f"--resume {folder.path}: {state.name} does not fit these flags ({' '.join(str(error).split())})"
+        ) from None
+    if not restored:
+        warn(f"{state} holds no random states for this process: dropout and attacks draw anew from here on")
+    if step:
+        progress.sums.restore(progress.saved_sums, accelerator)
+    return state

@@ -1,0 +1,51 @@
+"""Ctrl-C and SIGTERM: at once while there is nothing to lose, after a save once there is."""
+
+import os
+import signal
+import threading
+from types import FrameType
+
+from mocse_timm.checks import Stopped
+
+__all__ = ["StopSignals"]
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopSignals:
+    """A ``with`` block in which a signal raises :class:`mocse_timm.checks.Stopped`, or is kept in ``received``.
+
+    It is kept once :meth:`defer` was called; a second signal then acts as if this block were not there. Outside of the
+    main thread, where Python hands out no signals, the block changes nothing.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._deferring = False
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._handle) for number in STOPPING}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._restore()
+
+    def defer(self) -> None:
+        """From now on keep a signal instead of raising it."""
+        self._deferring = True
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
+        self._before = {}
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number)
+        self._restore()
+        if not self._deferring:
+            raise Stopped("stopped before there was anything to save", self.received)
+        os.write(
+            2, b"\nstopping: the state is saved after this step; a second signal stops at once\n"
+        )  # print may be busy
