@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mocse_timm.checks import BadInput
 from mocse_timm.models.expert_layers import ExpertLinear
 from mocse_timm.models.routing import Dispatch, RoutingSlot, route_batch
 
@@ -148,3 +149,12 @@ def test_structures_of_outputs_come_back_in_order() -> None:
     scores = network().router(x)
     first, (second, name) = route_batch(slot, scores, x, lambda x: (x, [2 * x, "name"]))
     assert torch.equal(first, x) and torch.equal(second, 2 * x) and name == "name"
+
+
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf, -torch.inf])
+def test_scores_that_are_not_finite_choose_no_path(broken: float) -> None:
+    routed = network()
+    with torch.no_grad():
+        routed.router.weight[1, 2] = broken
+    with pytest.raises(BadInput, match="router's scores are NaN or infinite for 12 of 12 images"):
+        routed(images(0))

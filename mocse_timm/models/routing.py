@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_map_only
 
+from mocse_timm.checks import BadInput
+
 __all__ = ["Dispatch", "RoutingSlot", "route_batch", "runs_masked"]
 
 
@@ -120,6 +122,15 @@ def runs_masked(x: Any) -> bool:
     )
 
 
+def _check_finite(scores: Tensor) -> None:
+    broken = int((~scores.isfinite()).any(dim=1).sum())
+    if broken:
+        raise BadInput(
+            f"the router's scores are NaN or infinite for {broken} of {len(scores)} images: its training has diverged "
+            "(lower --router-lr, or set --clip-grad 1), or its weights are broken"
+        )
+
+
 def route_batch(
     slot: RoutingSlot, scores: Tensor, x: Tensor, run: Callable[[Tensor], Any], *, gated: bool = True
 ) -> Any:
@@ -135,6 +146,10 @@ def route_batch(
         run: maps the batch to a tensor, or a structure of tensors, of B rows.
         gated: give the scores a gradient, straight through every layer. That is how a router learns, and not the
             gradient of what is computed, in which a path is a constant.
+
+    Raises:
+        ValueError: if ``scores`` are not one row an image.
+        BadInput: if a score is not finite; the largest of such scores would mean nothing.
     """
     if runs_masked(x):
         chosen = scores.argmax(dim=1)
@@ -142,6 +157,11 @@ def route_batch(
         score = scores.gather(1, chosen[:, None]).squeeze(1) if gated else None
         with slot.filled(Dispatch(chosen, score, None)):
             return run(x)
+    if scores.ndim != 2 or len(scores) != len(x) or not scores.shape[1]:
+        raise ValueError(
+            f"a router must give scores ({len(x)}, experts) for {len(x)} images, this one gave {tuple(scores.shape)}"
+        )
+    _check_finite(scores)
     chosen = scores.argmax(dim=1)
     order = chosen.argsort(stable=True)
     score = scores[order, chosen[order]] if gated and scores.requires_grad else None
