@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mocse_timm.attacks.budget import Budget, check_images
+from mocse_timm.attacks.budget import Budget, check_images, check_labels, check_scores
 from mocse_timm.checks import BadInput
 from mocse_timm.modes import evaluating
 
@@ -66,12 +66,13 @@ def autoattack(
     """
     Budget(epsilon, 1, 0, norm)  # pyright: ignore[reportArgumentType]  (checked there)
     check_images(images)
-    if epsilon == 0 or len(images) == 0:
+    largest_label = check_labels(labels, images)
+    if epsilon == 0 or images.numel() == 0:
         return images.clone()
     attack_class = require_autoattack()
     with evaluating(model):
         with torch.no_grad():
-            num_classes = model(images[:1]).shape[1]
+            num_classes = check_scores(model(images[:1]), 1, largest_label).shape[1]
         if num_classes < FEWEST_CLASSES:
             raise BadInput(
                 f"AutoAttack needs at least {FEWEST_CLASSES} classes, the model has {num_classes}: use pgd50"

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mocse_timm.attacks.budget import Budget, check_images
+from mocse_timm.attacks.budget import Budget, check_attacked, check_images, check_labels, check_scores
 from mocse_timm.attacks.steps import ascend, draw_start, project
 from mocse_timm.modes import evaluating
 
@@ -79,24 +79,26 @@ def _pgd(
 ) -> Tensor:
     check_images(images)
     images = images.detach()
-    if labels.shape != images.shape[:1]:
-        raise ValueError(f"labels must have shape {tuple(images.shape[:1])}, got {tuple(labels.shape)}")
+    largest_label = check_labels(labels, images)
     if restarts < 1:
         raise ValueError(f"restarts must be at least 1, got {restarts}")
-    if budget.epsilon == 0 or len(images) == 0:
+    if budget.epsilon == 0 or images.numel() == 0:
         return images.clone()
+
+    def scores(x: Tensor) -> Tensor:
+        return check_scores(model(x), len(x), largest_label)
 
     def attempt(origin: Tensor, targets: Tensor) -> Tensor:
         start = draw_start(origin, budget, generator) if with_random_start else origin
         if early_stop:
-            return _walk_until_wrong(model, start, origin, targets, budget)
-        return walk(lambda x: _cross_entropy(model(x), targets), start, origin, budget)
+            return _walk_until_wrong(scores, start, origin, targets, budget)
+        return walk(lambda x: _cross_entropy(scores(x), targets), start, origin, budget)
 
     with evaluating(model):
         attacked = attempt(images, labels)
         if restarts > 1:
             attacked = _best_of(model, images, labels, attacked, attempt, restarts)
-    return attacked
+    return check_attacked(attacked)
 
 
 def _best_of(
@@ -163,7 +165,8 @@ def pgd_linf(
         (B, channels, H, W), float in [0, 1], detached.
 
     Raises:
-        BadInput: if images leave [0, 1] or epsilon, steps or step size are out of range, see :class:`Budget`.
+        BadInput: if images leave [0, 1], a label is not one of the model's classes, epsilon, steps or step size are out
+            of range, see :class:`Budget`, or the model's gradients are not finite.
 
     Source:
         Madry et al. 2018, arXiv:1706.06083, section 2.1.

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mocse_timm.attacks.budget import Budget, check_images
+from mocse_timm.attacks.budget import Budget, check_attacked, check_images, check_scores
 from mocse_timm.attacks.pgd import walk
 from mocse_timm.attacks.steps import draw_start
 from mocse_timm.modes import evaluating
@@ -38,7 +38,7 @@ def router_attack(
         (B, channels, H, W), float in [0, 1], detached.
 
     Raises:
-        BadInput: if images leave [0, 1] or a number is out of range.
+        BadInput: if images leave [0, 1], a number is out of range, or gradients are not finite.
         ValueError: if the model has no router.
     """
     budget = Budget(epsilon, steps, step_size, norm)  # pyright: ignore[reportArgumentType]  (checked there)
@@ -47,10 +47,15 @@ def router_attack(
     if route is None:
         raise ValueError(f"{type(model).__name__} has no router to attack: choose another attack")
     images = images.detach()
-    if epsilon == 0 or len(images) == 0:
+    if epsilon == 0 or images.numel() == 0:
         return images.clone()
     with evaluating(model):
         with torch.no_grad():
-            chosen = route(images).argmax(dim=1)
+            chosen = check_scores(route(images), len(images)).argmax(dim=1)
+
+        def loss(attacked: Tensor) -> Tensor:
+            scores = check_scores(route(attacked), len(attacked))
+            return F.cross_entropy(scores.float(), chosen, reduction="none")
+
         start = draw_start(images, budget, generator)
-        return walk(lambda x: F.cross_entropy(route(x).float(), chosen, reduction="none"), start, images, budget)
+        return check_attacked(walk(loss, start, images, budget))

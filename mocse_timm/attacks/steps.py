@@ -48,6 +48,7 @@ def draw_start(origin: Tensor, budget: Budget, generator: torch.Generator | None
         return (origin + budget.epsilon * noise.to(origin)).clamp(0, 1)
     noise = torch.randn(origin.shape, generator=generator, device=device).to(origin)
     radius = torch.rand(len(origin), generator=generator, device=device).to(origin)
-    radius = radius ** (1 / origin[0].numel()) if len(origin) else radius  # uniform in volume, not in radius
+    radius = radius ** (1 / origin[0].numel()) if origin.numel() else radius  # uniform in volume, not in radius
     radius = radius.reshape(-1, *[1] * (origin.ndim - 1))
-    return (origin + budget.epsilon * radius * noise / _lengths(noise)).clamp(0, 1)
+    lengths = _lengths(noise).clamp(min=torch.finfo(noise.dtype).tiny)
+    return (origin + budget.epsilon * radius * noise / lengths).clamp(0, 1)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mocse_timm.attacks.budget import Budget, check_images
+from mocse_timm.attacks.budget import Budget, check_attacked, check_images, check_scores
 from mocse_timm.attacks.pgd import Model, walk
 from mocse_timm.attacks.steps import project
 from mocse_timm.modes import evaluating
@@ -45,7 +45,7 @@ def trades_attack(
         (B, channels, H, W), float in [0, 1], detached.
 
     Raises:
-        BadInput: if images leave [0, 1] or a number is out of range.
+        BadInput: if images leave [0, 1], a number is out of range, or gradients are not finite.
 
     Source:
         Zhang et al. 2019, arXiv:1901.08573, Algorithm 1.
@@ -53,18 +53,18 @@ def trades_attack(
     budget = Budget(epsilon, steps, step_size, norm)  # pyright: ignore[reportArgumentType]  (checked there)
     check_images(images)
     images = images.detach()
-    if epsilon == 0 or len(images) == 0:
+    if epsilon == 0 or images.numel() == 0:
         return images.clone()
     scores = model if scores is None else scores
     with evaluating(model):
         with torch.no_grad():
-            clean = scores(images).float().log_softmax(dim=1)
+            clean = check_scores(scores(images), len(images)).float().log_softmax(dim=1)
 
         def divergence(attacked: Tensor) -> Tensor:
-            logs = scores(attacked).float().log_softmax(dim=1)
+            logs = check_scores(scores(attacked), len(attacked)).float().log_softmax(dim=1)
             return F.kl_div(logs, clean, reduction="none", log_target=True).sum(dim=1)
 
         device = images.device if generator is None else generator.device
         noise = torch.randn(images.shape, generator=generator, device=device).to(images)
         start = project(images + START_NOISE * noise, images, epsilon, budget.norm)
-        return walk(divergence, start, images, budget)
+        return check_attacked(walk(divergence, start, images, budget))

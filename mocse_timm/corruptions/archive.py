@@ -1,6 +1,7 @@
 """Archives of corrupted images on disk, official or generated: found, checked and read a cell at a time."""
 
 from dataclasses import dataclass
+from os.path import expanduser
 from pathlib import Path
 from typing import Protocol
 
@@ -159,7 +160,7 @@ def _public(dataset: str) -> str:
     """Return the name by which a manifest knows the data set: see ``DataSplits.public_name``."""
     dataset = dataset.removeprefix("torch/") if dataset.removeprefix("torch/") in CIFAR_SETS else dataset
     prefix, colon, path = dataset.partition(":")
-    return f"folder:{Path(path).expanduser().resolve().name}" if colon and prefix == "folder" else dataset
+    return f"folder:{Path(expanduser(path)).resolve().name}" if colon and prefix == "folder" else dataset
 
 
 def _made_from(title: str, dataset: str) -> bool:
@@ -202,7 +203,7 @@ def find_archive(folder: str | Path, dataset: str | None = None) -> Archive | No
         BadInput: if it is broken, truncated or unfinished, if ``folder`` itself is an archive of another data set, or
             if several of ours fit.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(expanduser(folder))
     name = None if dataset is None else _public(dataset)
     archive = open_archive(folder)
     if archive is not None:

@@ -6,6 +6,7 @@ Letters: B = images in a chunk, N = images of the part.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from os.path import expanduser
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ def _refuse_gray(modes: list[str], dataset: str) -> None:
 
 def _from_folder(path: str, dataset: str, split: str) -> tuple[DataSplits, tuple[int, int]]:
     """List a folder's images without decoding them; return the set and the (height, width) of the part's first."""
-    layout = read_layout(Path(path).expanduser())
+    layout = read_layout(Path(expanduser(path)))
     parts = [
         FileImages(ImageFiles(part, "RGB"), torch.tensor(part.labels)) for part in (layout.train, layout.validation)
     ]

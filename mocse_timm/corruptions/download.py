@@ -1,6 +1,7 @@
 """The official archives from Zenodo: fetched, checked and unpacked."""
 
 import os
+from os.path import expanduser
 from pathlib import Path
 
 from mocse_timm.checks import BadInput, nearest
@@ -50,7 +51,7 @@ def download_archive(
     """
     facts = _facts(name)
     base_url = base_url or os.environ.get(ZENODO_VARIABLE) or "https://zenodo.org"
-    data_dir = Path(data_dir).expanduser()
+    data_dir = Path(expanduser(data_dir))
     folder = data_dir / facts.title
     try:
         data_dir.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import importlib.util
 from functools import lru_cache
+from os.path import expanduser
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def find_frost_textures(frost_dir: str | Path | None = None) -> Path | None:
     installs the same), which is not imported.
     """
     if frost_dir is not None:
-        folder = Path(frost_dir).expanduser()
+        folder = Path(expanduser(frost_dir))
         return folder if _is_complete(folder) else None
     package = importlib.util.find_spec("imagecorruptions")
     folders = [Path(place) / "frost" for place in (package.submodule_search_locations or ())] if package else []

@@ -3,6 +3,7 @@
 Two columns of rows; a row is a corruption, its five pictures are severities 1 to 5.
 """
 
+from os.path import expanduser
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ COLUMNS = (("noise", "blur", "weather"), ("digital", "extra"))
 
 def check_picture_path(path: str | Path) -> None:
     """Raise BadInput if ``path`` is not a .png in a folder that is there."""
-    path = Path(path).expanduser()
+    path = Path(expanduser(path))
     if path.suffix.lower() != ".png":
         raise BadInput(f"--gallery {path}: give a file that ends in .png")
     if not path.parent.is_dir():
@@ -99,7 +100,7 @@ def draw_gallery(
         BadInput: if the image cannot be corrupted or the file not written.
     """
     possible = available(frost_dir)
-    path = Path(path).expanduser()
+    path = Path(expanduser(path))
     row_width = LABEL + len(SEVERITIES) * (TILE + GAP)
     height = 2 * MARGIN + TITLE_HEIGHT + max(map(_column_height, COLUMNS))
     page = _Page(2 * MARGIN + 2 * row_width + COLUMN_GAP, height)

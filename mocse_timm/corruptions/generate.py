@@ -4,6 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os.path import expanduser
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +171,7 @@ def generate(
         raise BadInput(f"--processes is {processes}: give at least 1")
     if seed < 0:
         raise BadInput(f"--seed is {seed}: give 0 or more")
-    folder = Path(output).expanduser() / generated_name(clean, seed)
+    folder = Path(expanduser(output)) / generated_name(clean, seed)
     with _refusing_disk_errors(folder), locked(folder):
         before = read_manifest(folder)
         num_bytes = len(clean) * clean.side**2 * 3

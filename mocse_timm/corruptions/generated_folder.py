@@ -1,7 +1,7 @@
 """The rules for a folder of generated corruptions: who may write into it, and what in it is kept."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout  # torch requires it, so it is always there
@@ -31,7 +31,7 @@ def locked(folder: Path) -> Iterator[None]:
         BadInput: if the folder holds something that is not ours, or another process writes into it.
         OSError: if it cannot be written.
     """
-    fresh = not folder.exists()
+    fresh = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     strangers = sorted(path.name for path in folder.iterdir() if path.name != LOCK and path.suffix != ".part")
     if strangers and not (folder / MANIFEST).is_file():
@@ -44,8 +44,9 @@ def locked(folder: Path) -> Iterator[None]:
             finally:
                 _remove_parts(folder)
                 (folder / LOCK).unlink(missing_ok=True)
-                if fresh and not any(folder.iterdir()):
-                    folder.rmdir()
+                for place in fresh:
+                    with suppress(OSError):  # not empty
+                        place.rmdir()
     except Timeout:
         raise BadInput(f"another process is writing into {folder}: wait for it, or give another --output") from None
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from os.path import expanduser
 from pathlib import Path
 
 from tqdm import tqdm
@@ -149,7 +150,7 @@ def verify(path: str | Path, *, progress: bool = False) -> Report:
     Raises:
         BadInput: if there is no archive, or it is so broken that it cannot be looked at.
     """
-    path = Path(path).expanduser()
+    path = Path(expanduser(path))
     if path.is_file():
         return _verify_tar(path, progress=progress)
     if not path.is_dir():

@@ -1,5 +1,6 @@
 """How training images are changed: the settings, under timm's names, and the checks on them."""
 
+import math
 from dataclasses import dataclass
 
 from timm.data.mixup import Mixup
@@ -34,7 +35,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name in ("padding", "cutout", "mixup", "cutmix", "color_jitter"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise BadInput(f"{name} is {getattr(self, name)}: give 0 or more")
         for name in ("hflip", "reprob", "smoothing"):
             if not 0 <= getattr(self, name) <= 1:

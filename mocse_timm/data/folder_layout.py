@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mocse_timm.checks import BadInput
+from mocse_timm.data.broken_images import printable
 
 __all__ = ["EXTENSIONS", "FolderLayout", "LabelledFiles", "read_layout"]
 
@@ -45,14 +46,44 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(EXTENSIONS) and not name.startswith(".")  # "._x.jpg" is macOS's note, not an image
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
 def _class_folders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if _is_folder(entry) and not entry.name.startswith("."))
+
+
+def _identity(folder: Path | str) -> tuple[int, int]:
+    """Return what two ways to the same folder have in common."""
+    facts = os.stat(folder)
+    return facts.st_dev, facts.st_ino
 
 
 def _images_below(folder: Path) -> list[Path]:
+    """Return the images in and below ``folder``, sorted by path.
+
+    Links to other folders are followed, but no folder is entered twice, nor one that ``folder`` lies in: such a link
+    closes a loop. A folder that is found by a link and without counts by its own path.
+    """
+    entered = {_identity(above) for above in (*folder.absolute().parents, *folder.resolve().parents)}
     found: list[str] = []
-    for parent, _, names in os.walk(folder, followlinks=True):
-        found += [os.path.join(parent, name) for name in names if _is_image(name)]
+    folders, links = [str(folder)], []
+    while folders or links:
+        parent = folders.pop() if folders else links.pop(0)
+        if _identity(parent) in entered:
+            continue
+        entered.add(_identity(parent))
+        with os.scandir(parent) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if _is_folder(entry):
+                    (links if entry.is_symlink() else folders).append(entry.path)
+                elif _is_image(entry.name):
+                    found.append(entry.path)
     return [Path(path) for path in sorted(found)]
 
 
@@ -68,7 +99,7 @@ def _read_class_folders(folder: Path, class_names: tuple[str, ...]) -> LabelledF
         labels += [label] * len(of_class)
     if empty:
         raise BadInput(
-            f"{folder}: {len(empty)} class folder(s) hold no images, the first is {empty[0]!r}: "
+            f"{printable(folder)}: {len(empty)} class folder(s) hold no images, the first is {empty[0]!r}: "
             f"put images there ({' '.join(EXTENSIONS)}) or remove the folder"
         )
     return LabelledFiles(paths, labels)
@@ -78,7 +109,11 @@ def _read_annotations(folder: Path, class_names: tuple[str, ...]) -> LabelledFil
     """Read lines ``file <tab> class <tab> box ...``, Tiny-ImageNet's way to label ``val/images``."""
     index = {name: label for label, name in enumerate(class_names)}
     rows: list[tuple[int, str]] = []
-    for number, line in enumerate((folder / ANNOTATIONS).read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = (folder / ANNOTATIONS).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{folder / ANNOTATIONS} is not UTF-8 text ({error.reason}): unpack the archive again") from None
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         file, _, rest = line.partition("\t")
@@ -94,10 +129,14 @@ def _read_annotations(folder: Path, class_names: tuple[str, ...]) -> LabelledFil
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise BadInput(
-            f"{folder / ANNOTATIONS} names {len(missing)} file(s) that do not exist, the first is {missing[0]}: "
-            "unpack the archive again"
+            f"{folder / ANNOTATIONS} names {len(missing)} file(s) that do not exist, "
+            f"the first is {printable(missing[0])}: unpack the archive again"
         )
     return LabelledFiles(paths, [label for label, _ in rows])
+
+
+def _first_three(names: list[str]) -> str:
+    return ", ".join(printable(name) for name in names[:3]) or "none"
 
 
 def _check_same_classes(train: Path, validation: Path, train_names: list[str], validation_names: list[str]) -> None:
@@ -106,35 +145,35 @@ def _check_same_classes(train: Path, validation: Path, train_names: list[str], v
     if only_train or only_validation:
         raise BadInput(
             f"{train} and {validation} must have the same class folders: {len(only_train)} only in the first "
-            f"({', '.join(only_train[:3]) or 'none'}), {len(only_validation)} only in the second "
-            f"({', '.join(only_validation[:3]) or 'none'}); add or remove those folders"
+            f"({_first_three(only_train)}), {len(only_validation)} only in the second "
+            f"({_first_three(only_validation)}); add or remove those folders"
         )
 
 
-def read_layout(root: Path) -> FolderLayout:
-    """List the images under ``root`` without opening any.
+def _check_names(folder: Path, names: list[str]) -> None:
+    if len(names) < 2:
+        raise BadInput(
+            f"{folder} has {len(names)} class folder(s): a classifier needs two or more, one folder per class"
+        )
+    odd = [name for name in names if not name.isprintable()]  # tables and files of ours have a class in one line
+    if odd:
+        raise BadInput(f"{folder} has a class folder whose name is not one line of text, {odd[0]!r}: rename it")
 
-    Class names are the folder names of ``train`` in sorted order, as torchvision's ImageFolder has them.
 
-    Raises:
-        BadInput: if a folder is missing, there are fewer than two classes, a class has no images, or the two
-            parts do not have the same classes.
-    """
+def _read(root: Path) -> FolderLayout:
+    name = printable(root)
     if not root.is_dir():
-        raise BadInput(f"folder {root} does not exist: give folder:PATH with a folder that holds train and val")
+        raise BadInput(f"folder {name} does not exist: give folder:PATH with a folder that holds train and val")
     train = root / "train"
     found = [root / name for name in VALIDATION_NAMES if (root / name).is_dir()]
     if not train.is_dir() or not found:
         raise BadInput(
-            f"folder {root} must hold a folder 'train' and one of {', '.join(VALIDATION_NAMES)}, each with one folder "
-            f"per class: it has {', '.join(_class_folders(root)) or 'no folders'}"
+            f"folder {name} must hold a folder 'train' and one of {', '.join(VALIDATION_NAMES)}, each with one folder "
+            f"per class: it has {', '.join(map(printable, _class_folders(root))) or 'no folders'}"
         )
     validation = found[0]
     names = _class_folders(train)
-    if len(names) < 2:
-        raise BadInput(
-            f"{train} has {len(names)} class folder(s): a classifier needs two or more, one folder per class"
-        )
+    _check_names(train, names)
     class_names = tuple(names)
     if (validation / ANNOTATIONS).is_file():
         held_out = _read_annotations(validation, class_names)
@@ -143,3 +182,19 @@ def read_layout(root: Path) -> FolderLayout:
         _check_same_classes(train, validation, names, _class_folders(validation))
         held_out = _read_class_folders(validation, class_names)
     return FolderLayout(_read_class_folders(train, class_names), held_out, class_names)
+
+
+def read_layout(root: Path) -> FolderLayout:
+    """List the images under ``root`` without opening any.
+
+    Class names are the folder names of ``train`` in sorted order, as torchvision's ImageFolder has them.
+
+    Raises:
+        BadInput: if a folder is missing or cannot be read, there are fewer than two classes, a class has no images, or
+            the two parts do not have the same classes.
+    """
+    try:
+        return _read(root)
+    except OSError as error:  # no permission, a name too long, a disk that fails
+        where = printable(root if error.filename is None else error.filename)
+        raise BadInput(f"folder {printable(root)}: {where} cannot be read ({error.strerror or error})") from None

@@ -1,24 +1,56 @@
 """Opening image files: one at a time, or a whole list into one tensor."""
 
 import os
+import stat
+import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
 from mocse_timm.checks import BadInput
+from mocse_timm.data.broken_images import BrokenImage, printable, refuse_broken
 from mocse_timm.data.folder_layout import LabelledFiles
 
 __all__ = ["ImageFiles", "decode_files", "open_image", "stored_size"]
 
 DEEP_MODES = ("I", "F")  # Pillow clips 16- and 32-bit values at 255 instead of scaling them
-# What Pillow raises for files it cannot or will not open; the last is its guard against gigapixel images.
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# What Pillow raises for files it cannot or will not open. Its guard against gigapixel images is an error above twice
+# its limit and a warning below, which Python can be told to raise.
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 CHUNK = 256  # images a thread decodes before it takes new ones; handing them out singly costs 30 us each
+
+
+def _reason(error: Exception) -> str:
+    """Return in a few words, without the file's name, why it could not be opened."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is not an image"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"it has more than {Image.MAX_IMAGE_PIXELS} pixels, Pillow's limit"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Hold an image file open inside the block; whatever is wrong with it becomes an OSError that says so."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would keep its reader waiting for ever
+            raise OSError("it is not a file")
+        with Image.open(path) as image:
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit is not None and image.width * image.height > limit:
+                raise Image.DecompressionBombError
+            yield image
+    except UNREADABLE as error:
+        raise OSError(_reason(error)) from None
 
 
 def stored_size(path: Path) -> tuple[int, int]:
@@ -28,33 +60,33 @@ def stored_size(path: Path) -> tuple[int, int]:
         BadInput: if the file is not an image.
     """
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning), _opened(path) as image:
             return image.height, image.width
-    except UNREADABLE as error:
-        raise BadInput(f"image file {path} cannot be read ({error}): replace or remove it") from None
+    except OSError as error:
+        raise BadInput(f"image file {printable(path)} cannot be read ({error}): replace or remove it") from None
 
 
-def open_image(path: Path, mode: str, *, upright: bool = False) -> Image.Image:
+def open_image(path: Path, mode: str, *, upright: bool = False, rough: bool = False) -> Image.Image:
     """Return the decoded image in Pillow's ``mode``, RGB or L.
 
     Args:
         path: of the file.
         mode: RGB or L.
         upright: turn a photograph as its camera says it was held; data sets are read as they are stored.
+        rough: decode a JPEG at an eighth of its size, which reads as much of the file as decoding all of it.
 
     Raises:
-        OSError: if the file cannot be decoded or has more than 8 bits per channel.
+        OSError: if the file cannot be decoded, has more than 8 bits per channel, or more pixels than Pillow's limit.
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(DEEP_MODES):
-                raise OSError(f"{image.mode} pixels, more than 8 bits per channel")
-            image.load()
-            if upright:
-                image = ImageOps.exif_transpose(image)
-            return image if image.mode == mode else image.convert(mode)
-    except UNREADABLE as error:
-        raise OSError(str(error)) from None
+    with _opened(path) as image:
+        if image.mode.startswith(DEEP_MODES):
+            raise OSError(f"{image.mode} pixels, more than 8 bits per channel")
+        if rough:
+            image.draft(None, (1, 1))  # the smallest there is; other formats know no draft
+        image.load()
+        if upright:
+            image = ImageOps.exif_transpose(image)
+        return image if image.mode == mode else image.convert(mode)
 
 
 class ImageFiles:
@@ -77,7 +109,7 @@ class ImageFiles:
         try:
             return open_image(path, self.mode), self.files.labels[index]
         except OSError as error:
-            raise BadInput(f"image file {path} cannot be read ({error}): replace or remove it") from None
+            raise BadInput(f"image file {printable(path)} cannot be read ({error}): replace or remove it") from None
 
 
 def decode_files(
@@ -106,7 +138,7 @@ def decode_files(
         (N, C, size, size) uint8.
 
     Raises:
-        BadInput: naming the first file, if any cannot be decoded or has another size.
+        BadInput: naming the first few files, if any cannot be decoded or have another size.
     """
     channels = len(mode)
     result = np.empty((len(paths), channels, size, size), dtype=np.uint8)
@@ -123,20 +155,18 @@ def decode_files(
         result[index] = np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
         return None
 
-    def decode_chunk(start: int) -> list[tuple[Path, str]]:
+    def decode_chunk(start: int) -> list[BrokenImage]:
         outcomes = [(paths[index], decode(index)) for index in range(start, min(start + CHUNK, len(paths)))]
-        return [(path, reason) for path, reason in outcomes if reason is not None]
+        return [BrokenImage(path, reason) for path, reason in outcomes if reason is not None]
 
-    refused: list[tuple[Path, str]] = []
-    with ThreadPoolExecutor(num_threads or os.cpu_count() or 1) as pool:
-        with tqdm(total=len(paths), desc="decoding images", unit="image", disable=None if progress else True) as bar:
-            for number, of_chunk in enumerate(pool.map(decode_chunk, range(0, len(paths), CHUNK))):
-                refused += of_chunk
-                bar.update(min(CHUNK, len(paths) - number * CHUNK))
-    if refused:
-        path, reason = refused[0]
-        raise BadInput(
-            f"{len(refused)} of {len(paths)} image files cannot be used, the first is {path} ({reason}): "
-            "replace or remove them, or pass --img-size N if only their sizes differ"
-        )
+    broken: list[BrokenImage] = []
+    with (
+        warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),  # refused, so in vain
+        ThreadPoolExecutor(num_threads or os.cpu_count() or 1) as pool,
+        tqdm(total=len(paths), desc="decoding images", unit="image", disable=None if progress else True) as bar,
+    ):
+        for number, of_chunk in enumerate(pool.map(decode_chunk, range(0, len(paths), CHUNK))):
+            broken += of_chunk
+            bar.update(min(CHUNK, len(paths) - number * CHUNK))
+    refuse_broken(broken, len(paths), or_else=", or pass --img-size N if only their sizes differ")
     return torch.from_numpy(result)

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import torch
 
-from mocse_timm.data.folder_layout import LabelledFiles, read_layout
+from mocse_timm.checks import BadInput
+from mocse_timm.data.broken_images import refuse_broken
+from mocse_timm.data.check_images import find_broken
+from mocse_timm.data.folder_layout import FolderLayout, LabelledFiles, read_layout
 from mocse_timm.data.grayscale import pillow_mode
 from mocse_timm.data.image_files import ImageFiles, decode_files, stored_size
 from mocse_timm.data.image_size import chosen_size
@@ -14,6 +17,26 @@ __all__ = ["load_image_folder"]
 
 LARGEST_SIDE = 64  # pixels; larger images are read from disk
 LARGEST_SET = 2 * 1024**3  # bytes of uint8 pixels, both parts together
+
+
+def _sample_sizes(layout: FolderLayout, mode: str) -> list[tuple[int, int]]:
+    """Return (height, width) of the first image of every class of both parts; broken ones are for others to report.
+
+    Raises:
+        BadInput: if none of these can be read.
+    """
+    sizes: list[tuple[int, int]] = []
+    refusals: list[BadInput] = []
+    for path in [*layout.train.first_of_each_class(), *layout.validation.first_of_each_class()]:
+        try:
+            sizes.append(stored_size(path))
+        except BadInput as refusal:
+            refusals.append(refusal)
+    if not sizes:
+        paths = [*layout.train.paths, *layout.validation.paths]
+        refuse_broken(find_broken(paths, mode), len(paths))
+        raise refusals[0]
+    return sizes
 
 
 def load_image_folder(
@@ -43,7 +66,7 @@ def load_image_folder(
     """
     mode = pillow_mode(in_chans)
     layout = read_layout(root)
-    samples = [stored_size(path) for part in (layout.train, layout.validation) for path in part.first_of_each_class()]
+    samples = _sample_sizes(layout, mode)
     side = max(max(size) for size in samples)
     num_images = len(layout.train.paths) + len(layout.validation.paths)
     num_bytes = num_images * in_chans * max(side, image_size or 0) ** 2

@@ -13,11 +13,13 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision import transforms
 
+from mocse_timm.checks import BadInput
 from mocse_timm.data.augmentation import Augmentation
 from mocse_timm.data.policies import Policy, build_policy, repair_posterize
 
 __all__ = ["file_transform", "small_image_transform"]
 
+LARGEST_CROP = 16.0  # as what may stand in a config.json
 ImageTransform = Callable[[Image.Image], Tensor]
 
 
@@ -54,8 +56,16 @@ def file_transform(
         size: side in pixels of the result.
         augmentation: settings; used in training only.
         training: which of the two.
-        crop_pct: in (0, 1]; None for 0.875 above 64 pixels (timm's usual) and for 1 up to 64.
+        crop_pct: above 0, at most 1 but for a few models, whose images get a black border; None for 0.875 above 64
+            pixels (timm's usual) and for 1 up to 64.
+
+    Raises:
+        BadInput: if ``size`` or ``crop_pct`` is out of range.
     """
+    if size < 1:
+        raise BadInput(f"--img-size is {size} pixels: give a size of at least 1")
+    if crop_pct is not None and not 0 < crop_pct <= LARGEST_CROP:
+        raise BadInput(f"crop_pct is {crop_pct}: give the part of the side that is kept, above 0, such as 0.875")
     transform: Any = create_transform(
         size,
         is_training=training,

@@ -1,5 +1,6 @@
 """One name in, a data set out."""
 
+from os.path import expanduser
 from pathlib import Path
 
 from mocse_timm.checks import BadInput, nearest
@@ -73,7 +74,7 @@ def load_data(
         if not path:
             raise BadInput("--dataset folder: names no folder; write folder:PATH")
         return load_image_folder(
-            Path(path).expanduser(),
+            Path(expanduser(path)),  # Path's own raises where there is no such user
             name=name,
             model_size=model_size,
             image_size=image_size,

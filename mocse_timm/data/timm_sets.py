@@ -18,7 +18,9 @@ STREAM_PREFIXES = ("hfids", "tfds", "wds")
 def _class_names(dataset: Any) -> tuple[str, ...]:
     """Torchvision's sets have ``classes``, timm's readers ``class_to_idx``."""
     if hasattr(dataset, "classes"):
-        return tuple(name if isinstance(name, str) else name[0] for name in dataset.classes)  # ImageNet: synonyms
+        names = [name if isinstance(name, str) else name[0] for name in dataset.classes]  # ImageNet: synonyms
+        # two of ImageNet's cranes and maillots begin alike
+        return tuple(f"{name} {index}" if names.count(name) > 1 else name for index, name in enumerate(names))
     index = getattr(getattr(dataset, "reader", None), "class_to_idx", None) or {}
     return tuple(sorted(index, key=index.__getitem__))
 

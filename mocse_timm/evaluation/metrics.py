@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics.functional import classification
 
 from mocse_timm.checks import BadInput
-from mocse_timm.evaluation.predictions import Predictions
+from mocse_timm.evaluation.predictions import Predictions, check_finite
 
 __all__ = ["ExpertScores", "MultiLabelScores", "Scores", "calibration_error", "score", "score_multi_label"]
 
@@ -64,8 +64,21 @@ class MultiLabelScores:
     per_class_auroc: dict[str, float | None]
 
 
-def _check_single_label(logits: Tensor, labels: Tensor, class_names: Sequence[str]) -> None:
+def _check_names(class_names: Sequence[str]) -> None:
+    if len(set(class_names)) < len(class_names):
+        raise BadInput(f"two of the {len(class_names)} classes have the same name, so give each one of its own")
+
+
+def _check_single_label(predictions: Predictions, class_names: Sequence[str]) -> None:
+    logits, labels, log_odds = predictions.logits, predictions.labels, predictions.expert_log_odds
+    if logits.ndim != 2 or not logits.is_floating_point():
+        raise BadInput(f"class scores must be floats (N, C), got {logits.dtype} {tuple(logits.shape)}; give logits")
     num_images, num_classes = logits.shape
+    if labels.dtype != torch.int64 or labels.shape != (num_images,):
+        raise BadInput(
+            f"labels must be int64 of shape ({num_images},), got {labels.dtype} of {tuple(labels.shape)}; "
+            "give one an image"
+        )
     if num_images == 0:
         raise BadInput("there are no predictions to score; check the data set and its split")
     if len(class_names) != num_classes:
@@ -81,6 +94,13 @@ def _check_single_label(logits: Tensor, labels: Tensor, class_names: Sequence[st
         raise BadInput(
             f"label {wrong} is outside the model's {num_classes} classes (0 to {num_classes - 1}); "
             "score it on the data it was trained for"
+        )
+    check_finite(logits.isfinite().all(dim=1))
+    _check_names(class_names)
+    if log_odds is not None and (log_odds.shape != logits.shape or bool(log_odds.isnan().any())):
+        raise BadInput(
+            f"log-odds of experts must be numbers of shape {tuple(logits.shape)}, got {tuple(log_odds.shape)} with "
+            f"{int(log_odds.isnan().sum())} NaN; the experts' weights are broken"
         )
 
 
@@ -143,10 +163,12 @@ def score(predictions: Predictions, class_names: Sequence[str]) -> Scores:
     """Score single-label ``predictions``; ``class_names`` has one name per class, in the order of the labels.
 
     Raises:
-        BadInput: if there are no images, the names do not match the classes, or a label is not one of the classes.
+        BadInput: if there are no images, shapes do not match, the names do not match the classes, a label is not one of
+            the classes, or a score is not finite.
     """
+    _check_single_label(predictions, class_names)
     logits, labels = predictions.logits, predictions.labels
-    _check_single_label(logits, labels, class_names)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # a loss in 16 bits overflows
     num_images, num_classes = logits.shape
 
     def top(k: int) -> float:
@@ -174,13 +196,15 @@ def score_multi_label(logits: Tensor, targets: Tensor, class_names: Sequence[str
     Raises:
         BadInput: if the shapes or names do not match, or a target is neither 0 nor 1.
     """
-    if logits.shape != targets.shape or logits.shape[1] != len(class_names):
+    if logits.ndim != 2 or logits.shape != targets.shape or logits.shape[1] != len(class_names):
         raise BadInput(
             f"logits {tuple(logits.shape)}, targets {tuple(targets.shape)} and {len(class_names)} class names do not "
             "match; give (N, C), (N, C) and C names"
         )
+    _check_names(class_names)
     if not torch.isin(targets, torch.tensor([0, 1], dtype=targets.dtype)).all():
         raise BadInput(f"multi-label targets must be 0 or 1, got values up to {targets.max().item()}")
+    check_finite(logits.isfinite().all(dim=1))
     confidence, targets = logits.double().sigmoid(), targets.long()
     precisions = [
         classification.binary_average_precision(confidence[:, index], targets[:, index]).item()

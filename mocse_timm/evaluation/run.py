@@ -42,7 +42,7 @@ def _choose_device(name: str | None, accelerator: Accelerator) -> torch.device:
         raise BadInput(f"--device {name}, but Accelerate gives each process its own; leave the flag out")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # meta has no numbers
     except (RuntimeError, AssertionError, NotImplementedError):
         raise BadInput(f"--device {name} cannot be used here; try cpu, or leave the flag out") from None
     return device

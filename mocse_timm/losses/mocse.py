@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mocse_timm.losses.batch import check_labels, check_scores, check_weight, check_weights
+
 __all__ = ["MoCSELoss", "expert_loss", "mocse_loss", "multi_label_loss"]
 
 
@@ -23,12 +25,12 @@ class MoCSELoss(NamedTuple):
     experts: Tensor
 
 
-def _soft_targets(targets: Tensor, num_classes: int) -> Tensor:
+def _soft_targets(targets: Tensor, num_images: int, num_classes: int) -> Tensor:
     """Return (B, C) class weights: one-hot for labels (B,), unchanged when they are soft already."""
     if targets.ndim == 1:
+        check_labels(targets, num_images, num_classes)
         return F.one_hot(targets, num_classes)
-    if targets.shape[1] != num_classes:
-        raise ValueError(f"soft targets must have one column a class ({num_classes}), got {tuple(targets.shape)}")
+    check_weights(targets, num_images, num_classes)
     return targets
 
 
@@ -47,17 +49,21 @@ def expert_loss(expert_logits: Tensor, targets: Tensor, group_sizes: list[int]) 
         Scalar, nats per image.
 
     Raises:
-        ValueError: if the logits' shape does not follow from ``group_sizes`` or the targets have not C columns.
+        ValueError: if the logits' shape does not follow from ``group_sizes``, there are no images, or the targets are
+            neither classes nor weights of C classes.
 
     Source:
         arXiv:2311.10177, section 3: binary cross-entropy of each expert.
     """
-    if expert_logits.shape[1:] != (len(group_sizes), max(group_sizes) + 1):
+    if min(group_sizes, default=0) < 1:
+        raise ValueError(f"group_sizes must be one or more numbers of classes, each at least 1, got {group_sizes}")
+    wanted = (len(group_sizes), max(group_sizes) + 1)
+    if expert_logits.shape[1:] != wanted or not len(expert_logits) or not expert_logits.is_floating_point():
         raise ValueError(
-            f"expert logits must be (B, {len(group_sizes)}, {max(group_sizes) + 1}) for groups of {group_sizes}, "
-            f"got {tuple(expert_logits.shape)}"
+            f"expert logits must be (B, {wanted[0]}, {wanted[1]}) for groups of {group_sizes}, floats of at least one "
+            f"image, got {expert_logits.dtype} {tuple(expert_logits.shape)}"
         )
-    weights = _soft_targets(targets, sum(group_sizes)).to(expert_logits.dtype)
+    weights = _soft_targets(targets, len(expert_logits), sum(group_sizes)).to(expert_logits.dtype)
     log_confidences = expert_logits.log_softmax(dim=2)
     loss = expert_logits.new_zeros(())
     for expert, own in enumerate(weights.split(group_sizes, dim=1)):  # slices never touch the padding's -inf
@@ -86,16 +92,24 @@ def mocse_loss(
         label_smoothing: of the aggregate's cross-entropy, in [0, 1); soft targets are smoothed already.
 
     Raises:
-        ValueError: if ``expert_loss_weight`` is negative or shapes disagree.
+        ValueError: if a weight or the smoothing is out of range, shapes disagree, or targets are no classes.
 
     Source:
         arXiv:2311.10177, section 3.
     """
-    if expert_loss_weight < 0:
-        raise ValueError(f"expert_loss_weight must be at least 0, got {expert_loss_weight}")
-    smoothing = label_smoothing if targets.ndim == 1 else 0.0
-    aggregate = F.cross_entropy(scores, targets, label_smoothing=smoothing)
+    check_weight("expert_loss_weight", expert_loss_weight)
+    check_weight("label_smoothing", label_smoothing, below=1)
+    check_scores("scores", scores)
     experts = expert_loss(expert_logits, targets, group_sizes)
+    if scores.shape != (len(expert_logits), sum(group_sizes)):
+        raise ValueError(
+            f"scores must have shape ({len(expert_logits)}, {sum(group_sizes)}), one row an image and one column a "
+            f"class, got {tuple(scores.shape)}"
+        )
+    hard = targets.ndim == 1
+    aggregate = F.cross_entropy(
+        scores, targets if hard else targets.to(scores.dtype), label_smoothing=label_smoothing if hard else 0.0
+    )
     return MoCSELoss(aggregate + expert_loss_weight * experts, aggregate, experts)
 
 
@@ -111,11 +125,12 @@ def multi_label_loss(log_odds: Tensor, targets: Tensor) -> Tensor:
         Scalar: summed over classes, averaged over images, nats.
 
     Raises:
-        ValueError: if the shapes differ or a target is outside [0, 1].
+        ValueError: if the shapes differ, there are no images, or a target is outside [0, 1].
     """
+    check_scores("log_odds", log_odds)
     if log_odds.shape != targets.shape:
         raise ValueError(f"targets must have shape {tuple(log_odds.shape)}, got {tuple(targets.shape)}")
-    if torch.any((targets < 0) | (targets > 1)):
+    if not torch.all((targets >= 0) & (targets <= 1)):  # so that NaN is refused, too
         raise ValueError(f"targets must lie in [0, 1], got {targets.min().item():g} to {targets.max().item():g}")
     losses = F.binary_cross_entropy_with_logits(log_odds, targets.to(log_odds.dtype), reduction="none")
     return losses.sum(dim=1).mean()

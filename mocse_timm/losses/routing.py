@@ -6,9 +6,10 @@ Paper: `Robust Mixture-of-Expert Training for Convolutional Neural Networks` - h
 import torch.nn.functional as F
 from torch import Tensor
 
+from mocse_timm.losses.batch import check_labels, check_scores, check_weight
 from mocse_timm.losses.trades import agreement_loss
 
-__all__ = ["balance_loss", "class_routing_loss"]
+__all__ = ["balance_loss", "class_routing_loss", "expert_shares"]
 
 
 def class_routing_loss(clean_scores: Tensor, attacked_scores: Tensor, labels: Tensor, *, beta: float) -> Tensor:
@@ -26,30 +27,43 @@ def class_routing_loss(clean_scores: Tensor, attacked_scores: Tensor, labels: Te
         Scalar, nats per image.
 
     Raises:
-        ValueError: if shapes do not match or ``beta`` is negative.
+        ValueError: if shapes do not match, a label is negative, or ``beta`` is.
     """
-    if labels.shape != clean_scores.shape[:1]:
-        raise ValueError(f"labels must have shape {tuple(clean_scores.shape[:1])}, got {tuple(labels.shape)}")
-    if beta < 0:
-        raise ValueError(f"beta must be at least 0, got {beta}")
+    check_scores("scores", clean_scores)
+    check_labels(labels, len(clean_scores), None)
+    check_weight("beta", beta)
     assigned = F.cross_entropy(clean_scores, labels % clean_scores.shape[1])
     return assigned + beta * agreement_loss(clean_scores, attacked_scores)
 
 
-def balance_loss(scores: Tensor) -> Tensor:
+def expert_shares(scores: Tensor) -> Tensor:
+    """Return the share of the images that each expert gets, (E,) in [0, 1], of scores (B, E); it has no gradient."""
+    check_scores("scores", scores)
+    return F.one_hot(scores.argmax(dim=1), scores.shape[1]).to(scores.dtype).mean(dim=0)
+
+
+def balance_loss(scores: Tensor, shares: Tensor | None = None) -> Tensor:
     """Return E * sum_e share_e * p_e: 1 when images are spread evenly, up to E when one expert takes all.
 
     The share of images an expert gets has no gradient; its mean probability has.
 
     Args:
         scores: (B, E).
+        shares: (E,), the experts' shares of a larger batch, of which ``scores`` are a part: averaged over its equal
+            parts this loss is then that of the whole. By default those of ``scores``.
 
     Returns:
         Scalar.
 
+    Raises:
+        ValueError: if there are no images, or a shape is another.
+
     Source:
-        Fedus et al. 2021, Switch Transformers, arXiv:2101.03961, equation 4.
+        Fedus et al. 2021, Switch Transformers, arXiv:2101.03961, equation 4; shares of the batch of all processes as
+        in Qiu et al. 2025, arXiv:2501.11873.
     """
-    num_experts = scores.shape[1]
-    share = F.one_hot(scores.argmax(dim=1), num_experts).to(scores.dtype).mean(dim=0)
-    return num_experts * (share * scores.softmax(dim=1).mean(dim=0)).sum()
+    check_scores("scores", scores)
+    shares = expert_shares(scores) if shares is None else shares
+    if shares.shape != scores.shape[1:]:
+        raise ValueError(f"shares must have shape {tuple(scores.shape[1:])}, one an expert, got {tuple(shares.shape)}")
+    return scores.shape[1] * (shares * scores.softmax(dim=1).mean(dim=0)).sum()

@@ -6,6 +6,8 @@ Paper: `Theoretically Principled Trade-off between Robustness and Accuracy` - ht
 import torch.nn.functional as F
 from torch import Tensor
 
+from mocse_timm.losses.batch import check_labels, check_scores, check_weight
+
 __all__ = ["agreement_loss", "trades_loss"]
 
 
@@ -23,8 +25,9 @@ def agreement_loss(clean_logits: Tensor, attacked_logits: Tensor) -> Tensor:
         Scalar, nats per image.
 
     Raises:
-        ValueError: if the two differ in shape.
+        ValueError: if the two differ in shape, or hold no images.
     """
+    check_scores("logits", clean_logits)
     if clean_logits.shape != attacked_logits.shape:
         raise ValueError(
             f"clean and attacked logits must have one shape, got {tuple(clean_logits.shape)} and "
@@ -50,14 +53,14 @@ def trades_loss(
         Scalar, nats per image.
 
     Raises:
-        ValueError: if shapes do not match or ``beta`` is negative.
+        ValueError: if shapes do not match, a label is not a class, or ``beta`` or the smoothing is out of range.
 
     Source:
         Zhang et al. 2019, arXiv:1901.08573, equation 5 with cross-entropy for the surrogate loss.
     """
-    if labels.shape != clean_logits.shape[:1]:
-        raise ValueError(f"labels must have shape {tuple(clean_logits.shape[:1])}, got {tuple(labels.shape)}")
-    if beta < 0:
-        raise ValueError(f"beta must be at least 0, got {beta}")
+    check_scores("logits", clean_logits)
+    check_labels(labels, *clean_logits.shape)
+    check_weight("beta", beta)
+    check_weight("label_smoothing", label_smoothing, below=1)
     natural = F.cross_entropy(clean_logits, labels, label_smoothing=label_smoothing)
     return natural + beta * agreement_loss(clean_logits, attacked_logits)

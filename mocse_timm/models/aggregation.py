@@ -32,6 +32,20 @@ def split_classes(num_classes: int, num_experts: int) -> list[int]:
     return [size + 1] * larger + [size] * (num_experts - larger)
 
 
+def _check(expert_logits: Tensor, group_sizes: list[int]) -> None:
+    """Raise ValueError unless they are floats whose shape follows from the groups; fx tracing shows neither."""
+    if not isinstance(expert_logits, Tensor):
+        return
+    if min(group_sizes, default=0) < 1:
+        raise ValueError(f"group_sizes must be one or more numbers of classes, each at least 1, got {group_sizes}")
+    wanted = (len(group_sizes), max(group_sizes) + 1)
+    if expert_logits.ndim != 3 or expert_logits.shape[1:] != wanted or not expert_logits.is_floating_point():
+        raise ValueError(
+            f"expert logits must be floats (B, {wanted[0]}, {wanted[1]}) for groups of {group_sizes}, "
+            f"got {expert_logits.dtype} {tuple(expert_logits.shape)}"
+        )
+
+
 def stack_expert_logits(expert_logits: list[Tensor], group_sizes: list[int]) -> Tensor:
     """Stack E tensors (B, group size + 1) to one (B, E, G + 1), smaller groups padded with -inf."""
     largest = max(group_sizes)
@@ -60,7 +74,12 @@ def class_log_odds(expert_logits: Tensor, group_sizes: list[int]) -> Tensor:
     Args:
         expert_logits: (B, E, G + 1).
         group_sizes: classes of each expert, E numbers that sum to C.
+
+    Raises:
+        ValueError: if the shape does not follow from ``group_sizes``.
     """
+    if not torch.jit.is_scripting():
+        _check(expert_logits, group_sizes)
     return _own_classes(expert_logits[:, :, 1:] - expert_logits[:, :, :1], group_sizes)
 
 
@@ -74,11 +93,13 @@ def aggregate(expert_logits: Tensor, group_sizes: list[int], method: str) -> Ten
             sum; or 'confidence', the paper's literal reading, whose scores lie in [0, 1].
 
     Raises:
-        ValueError: if ``method`` is none of these.
+        ValueError: if ``method`` is none of these, or the shape does not follow from ``group_sizes``.
 
     Source:
         MoCSE, arXiv:2311.10177, section 3.
     """
+    if not torch.jit.is_scripting():
+        _check(expert_logits, group_sizes)
     if method == "log_odds":
         return class_log_odds(expert_logits, group_sizes)
     if method == "log_confidence":

@@ -120,6 +120,8 @@ class ExpertLayer:
             )
         times = len(x) // images if images else 1
         assert dispatch.counts is not None
+        if len(dispatch.counts) != self.num_experts:
+            raise RuntimeError(f"a path among {len(dispatch.counts)} experts, for a layer of {self.num_experts}")
         parts = x.split([count * times for count in dispatch.counts])
         taken = [(part, *bank) for part, bank in zip(parts, self.banks(), strict=True) if len(part)]
         if len(taken) > 1:
