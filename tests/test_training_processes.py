@@ -1,40 +1,88 @@
-"""Two processes on one machine, started as a user would start them."""
+"""Two processes do together what one does on the same global batches; see tests/processes_training.py."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+from accelerate import Accelerator
+from processes_launch import ROOT, launch
+from processes_training import CASES, Numbered, train_case
+from safetensors.torch import load_file
 
-ROOT = Path(__file__).parents[1]
+import mocse_timm.training.run as run
+from mocse_timm.training.processes import launcher
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        "--model mocse_preact18 --model-kwargs expert_width=0.125 num_experts=3",
-        "--model advmoe_resnet18 --model-kwargs width=0.125 num_experts=3 --recipe advmoe",
-    ],
-)
-def test_two_processes_train_together_and_count_every_image_once(model: str, tmp_path: Path) -> None:
-    flags = f"{model} --img-size 8 --epochs 1 -b 128"
-    # accelerate's --multi_gpu means "several processes on this machine"; without GPUs they talk by gloo
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += "--num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0".split()
-    done = subprocess.run(
-        [*launch, "train.py", *flags.split(), "--output", str(tmp_path), "--experiment", "run"],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "2 process(es)" in done.stdout
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["mocse_timm"]["validation"]["num_images"] == 355
-    assert {path.name for path in (tmp_path / "run" / "state").iterdir()} >= {
-        "random_states_0.pkl",
-        "random_states_1.pkl",
-    }
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of what two processes wrote down."""
+    folder = tmp_path_factory.mktemp("together")
+    launch(ROOT / "tests" / "processes_training.py", folder)
+    return folder
+
+
+def results(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_losses_and_weights_are_those_of_one_process(name: str, together: Path) -> None:
+    """Losses are computed in 32 bits, weights held in 64."""
+    one, two = train_case(CASES[name]), results(together)["cases"][name]
+    assert [epoch.keys() for epoch in one["curve"]] == [epoch.keys() for epoch in two["curve"]]
+    for mine, theirs in zip(one["curve"], two["curve"], strict=True):
+        assert theirs == pytest.approx(mine, rel=1e-6, abs=1e-9)
+    weights = load_file(together / f"{name}.safetensors")
+    assert weights.keys() == one["weights"].keys()
+    for parameter, value in one["weights"].items():
+        torch.testing.assert_close(weights[parameter], value, rtol=1e-9, atol=1e-9, msg=parameter)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("advmoe")])
+def test_experts_were_unused_by_one_process_and_by_both(name: str, together: Path) -> None:
+    """What the comparison above is to cover: the last expert has one image, the one before none."""
+    first, second = results(together)["cases"][name]["experts"]
+    assert first != second and first[0] and second[0]
+    assert first[3] == second[3] == 0
+    assert sorted((first[4], second[4])) == [0, 1]
+
+
+def test_every_image_comes_once(together: Path) -> None:
+    images = results(together)["images"]
+    assert len(images) == 8
+    for name, seen in images.items():
+        if "validation" in name:
+            assert seen == list(range(len(Numbered()))), name  # none twice to fill a batch
+        else:
+            assert len(seen) == len(set(seen)) == 32, name  # whole batches of 8
+
+
+def test_the_main_process_decides_and_all_refuse_together(together: Path) -> None:
+    heard = results(together)
+    assert heard["agreed"] == [0, 0]
+    for decided, missing in heard["refusals"]:
+        assert decided == "the main process refuses"
+        assert "not there for 1 of 2 processes" in missing
+
+
+def test_the_words_that_launch_again(together: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two = "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2"
+    assert results(together)["launcher"] == two
+    assert launcher(Accelerator(cpu=True)) == "python"
+    for name, value in {"GROUP_WORLD_SIZE": "2", "GROUP_RANK": "1", "MASTER_ADDR": "host", "MASTER_PORT": "7"}.items():
+        monkeypatch.setenv(name, value)
+    of_two: Any = SimpleNamespace(num_processes=2, device=torch.device("cpu"))
+    assert launcher(of_two) == f"{two} --num_machines 2 --machine_rank 1 --main_process_ip host --main_process_port 7"
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
+def test_a_launch_that_splits_the_model_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    assert run.main(["--output", str(tmp_path)]) == 2
+    assert "each process holds all of it: launch with --multi_gpu instead" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

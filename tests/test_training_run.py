@@ -151,6 +151,25 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_no_weights(
     assert train(folder, "--epochs", "1") == 0  # such a folder may be used again
 
 
+def test_weights_that_are_not_finite_stop_the_run_though_the_loss_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A batch norm's running variance is not used in training, so that nothing else shows it."""
+    ours = run.train_epoch
+
+    def spoil(trainer, *arguments):
+        means = ours(trainer, *arguments)
+        next(value for name, value in trainer.model.named_buffers() if name.endswith("running_var"))[3] = math.inf
+        return means
+
+    monkeypatch.setattr(run, "train_epoch", spoil)
+    folder = tmp_path / "run"
+    assert train(folder) == 2
+    error = capsys.readouterr().err
+    assert "after epoch 1 the model's tensor" in error and "running_var holds NaN or infinity: lower --lr" in error
+    assert not (folder / "model.safetensors").exists()
+
+
 def test_a_loss_that_is_not_a_number_is_named_with_its_step() -> None:
     _check_finite(1.0, 0, 10, "lower --lr")
     with pytest.raises(BadInput, match="the loss is nan in epoch 2, at step 10: lower --lr"):

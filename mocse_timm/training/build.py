@@ -6,6 +6,7 @@ from typing import Any
 import timm
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from timm.models import PretrainedCfg
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
@@ -13,6 +14,7 @@ from torch import nn
 
 from mocse_timm.checks import BadInput, nearest
 from mocse_timm.data.augmentation import Augmentation
+from mocse_timm.data.check_images import check_images
 from mocse_timm.data.loaders import Loader, build_loader
 from mocse_timm.data.sources import load_data
 from mocse_timm.data.splits import DataSplits
@@ -22,7 +24,7 @@ from mocse_timm.training.loop import Progress, Trainer
 from mocse_timm.training.phases import Phase, TrainingTask
 from mocse_timm.training.recipes import build_recipe
 
-__all__ = ["build_data", "build_loaders", "build_model", "build_trainer", "image_size"]
+__all__ = ["build_data", "build_loaders", "build_model", "build_trainer", "check_data", "image_size"]
 
 
 def _cfg(config: TrainConfig) -> PretrainedCfg:
@@ -57,6 +59,23 @@ def build_data(config: TrainConfig, *, progress: bool) -> DataSplits:
         train_split=config.train_split,
         val_split=config.val_split,
     )
+
+
+def check_data(config: TrainConfig, data: DataSplits, accelerator: Accelerator) -> None:
+    """Decode every image file once, unless the flags say not to or the run was begun on the same files.
+
+    Raises:
+        BadInput: in every process, naming files that cannot be decoded.
+    """
+    if config.check_images and not config.resume:
+        check_images(
+            data,
+            num_workers=config.workers,
+            progress=accelerator.is_main_process,
+            process_index=accelerator.process_index,
+            num_processes=accelerator.num_processes,
+            gather=gather_object,
+        )
 
 
 def build_model(config: TrainConfig, num_classes: int) -> nn.Module:

@@ -36,6 +36,8 @@ class TrainConfig:
     """Name of the part to validate on, for timm's data sets."""
     img_size: int | None = None
     """Image side in pixels; images are resized to it. By default the model's, and then images must fit it."""
+    check_images: bool = True
+    """Decode every image file once before training, so that a broken one is named now and not in a later epoch."""
     in_chans: int = 3
     """3 for colour, 1 for gray."""
 

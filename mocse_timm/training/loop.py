@@ -47,7 +47,8 @@ class Trainer:
     def divergence_advice(self) -> str:
         """What to change after a training that left the finite numbers."""
         peak = learning_rate(self.config, self.accelerator.num_processes)
-        return f"lower --lr (it is {peak:g}), lengthen --warmup-epochs, or set --clip-grad 1"
+        router = "--router-lr or " if self.config.recipe == "advmoe" else ""
+        return f"lower {router}--lr (it is {peak:g}), lengthen --warmup-epochs, or set --clip-grad 1"
 
 
 def _groups(loader: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[list[tuple[Tensor, Tensor]]]:

@@ -18,10 +18,11 @@ from mocse_timm.data.loaders import Loader
 from mocse_timm.data.splits import DataSplits
 from mocse_timm.evaluation.metrics import Scores
 from mocse_timm.flags import parse_flags
-from mocse_timm.training.build import build_data, build_loaders, build_model, build_trainer, image_size
+from mocse_timm.training.build import build_data, build_loaders, build_model, build_trainer, check_data, image_size
 from mocse_timm.training.config import TrainConfig
 from mocse_timm.training.loop import Trainer, train_epoch
-from mocse_timm.training.processes import agreed, check_launch, use_main_statistics
+from mocse_timm.training.out_of_memory import out_of_memory_advice
+from mocse_timm.training.processes import agreed, check_launch, check_same_folder, use_main_statistics
 from mocse_timm.training.results import evaluate, summary_row, write_results
 from mocse_timm.training.resume import AUTO, find_run, load_state
 from mocse_timm.training.run_folder import RunFolder
@@ -104,13 +105,16 @@ def _train_epochs(
     scores = None
     while progress.epoch < config.epochs:
         epoch = progress.epoch
-        means = train_epoch(trainer, train_loader, saver.after_step)
+        with out_of_memory_advice(config, trainer.model):
+            means = train_epoch(trainer, train_loader, saver.after_step)
         progress.warned = progress.warned or _warn_of_one_expert(means, epoch)
         row: dict[str, float] = {}
         if (epoch + 1) % config.val_interval == 0 or epoch + 1 == config.epochs:
             for model in (trainer.model, *([trainer.ema.module] if trainer.ema else [])):
                 use_main_statistics(model, accelerator)
-            scores = evaluate(trainer, saver.watched(validation_loader), data.class_names)
+            with out_of_memory_advice(config, trainer.model, validating=True):
+                scores = evaluate(trainer, saver.watched(validation_loader), data.class_names)
+            saver.before_results()
             row = summary_row(scores)
             if accelerator.is_main_process:
                 write_results(trainer, folder, means, scores, data)
@@ -157,12 +161,14 @@ def train(config: TrainConfig) -> Path:
         set_seed(config.seed)  # the same first weights in every process
         with accelerator.main_process_first():  # one downloads, the others find
             data = build_data(config, progress=accelerator.is_main_process)
+        check_data(config, data, accelerator)
         model = build_model(config, data.num_classes)
         train_loader, validation_loader = build_loaders(config, data, accelerator)
         trainer = build_trainer(config, model, accelerator, len(train_loader))
         set_seed(config.seed, device_specific=True)  # other dropout and mixing in every process
         with folder.held() if accelerator.is_main_process else nullcontext():
             accelerator.wait_for_everyone()
+            check_same_folder(folder.path, accelerator)
             with _logging_to(folder, accelerator.is_main_process):
                 _start(trainer, folder, data)
                 saver = Saver(trainer, folder, signals)
@@ -183,7 +189,7 @@ def _start(trainer: Trainer, folder: RunFolder, data: DataSplits) -> None:
         f"on {accelerator.device.type}"
     )
     if accelerator.is_main_process:
-        folder.states.remove_unfinished()
+        folder.remove_unfinished()
     if config.resume:
         state = load_state(trainer, folder, log.warning)
         log.info(f"continuing from {state}")

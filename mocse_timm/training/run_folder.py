@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -128,6 +129,13 @@ class RunFolder:
             f"cannot write the run's folder {self.path} ({reason}): make room there, or give another --output; a run "
             "with saved states goes on with --resume"
         )
+
+    def remove_unfinished(self) -> None:
+        """Remove what a killed training was writing: states, and weights beside those they were to replace."""
+        self.states.remove_unfinished()
+        for folder in (self.path, self.best):
+            for leftover in folder.glob(".saving-*"):  # see mocse_timm.models.saving
+                shutil.rmtree(leftover, ignore_errors=True)
 
     def write_flags(self, config: TrainConfig) -> None:
         """Write config.yaml, from which a resumed run reads its flags.

@@ -15,6 +15,7 @@ from torch import Tensor
 from mocse_timm.checks import BadInput, Stopped
 from mocse_timm.data.loaders import Loader
 from mocse_timm.training.loop import Trainer
+from mocse_timm.training.processes import launcher
 from mocse_timm.training.run_folder import RunFolder
 from mocse_timm.training.signals import StopSignals
 
@@ -22,9 +23,7 @@ __all__ = ["Saver"]
 
 
 def _resume_command(folder: Path, accelerator: Accelerator) -> str:
-    processes = accelerator.num_processes
-    launcher = "python" if processes == 1 else f"accelerate launch --num_processes {processes}"
-    return f"{launcher} train.py --resume {shlex.quote(str(folder))}"
+    return f"{launcher(accelerator)} train.py --resume {shlex.quote(str(folder))}"
 
 
 def _refusal(error: Exception) -> str | None:
@@ -51,6 +50,7 @@ class Saver:
         self._seconds = 60 * count if unit == "minutes" else None
         self._last_time = time.monotonic()
         self._last_state = (trainer.progress.epoch, trainer.progress.step)
+        self._nothing_saved = not trainer.config.resume
         costly = trainer.accelerator.num_processes > 1 and trainer.accelerator.device.type != "cpu"
         self._ask_every = trainer.config.log_interval if costly else 1
 
@@ -79,6 +79,15 @@ class Saver:
             self.save()
         if number:
             self._stop(number)
+
+    def before_results(self) -> None:
+        """Save if nothing was saved yet: a run that has results is never overwritten, so it must be one to continue.
+
+        Raises:
+            BadInput: if the state cannot be written.
+        """
+        if self._nothing_saved:
+            self.save()
 
     def watched(self, loader: Loader) -> Iterator[Any]:
         """Yield the batches of a validation, which a signal ends between two of them.
@@ -127,9 +136,11 @@ class Saver:
             reason = _refusal(error)
             if reason is None:
                 raise
-            files.remove_unfinished()
+            if accelerator.is_main_process:
+                files.remove_unfinished()
             raise BadInput(
                 f"cannot save the state of the training in {files.folder} ({reason}): make room there, then continue "
                 f"with: {_resume_command(self.folder.path, accelerator)}"
             ) from None
         self._last_state = now
+        self._nothing_saved = False

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from types import FrameType
 
 from mocse_timm.checks import Stopped
@@ -10,17 +11,20 @@ from mocse_timm.checks import Stopped
 __all__ = ["StopSignals"]
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOPPING_MESSAGE = b"\nstopping: the state is saved after this step; a second signal stops at once\n"
+SAME = 1.0  # seconds in which a second signal is the first, which the terminal and the launcher each handed on
 
 
 class StopSignals:
     """A ``with`` block in which a signal raises :class:`mocse_timm.checks.Stopped`, or is kept in ``received``.
 
-    It is kept once :meth:`defer` was called; a second signal then acts as if this block were not there. Outside of the
-    main thread, where Python hands out no signals, the block changes nothing.
+    It is kept once :meth:`defer` was called; another one, a second later or more, then acts as if this block were not
+    there. Outside of the main thread, where Python hands out no signals, the block changes nothing.
     """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self._received_at = 0.0
         self._deferring = False
         self._before: dict[signal.Signals, object] = {}
 
@@ -42,10 +46,13 @@ class StopSignals:
         self._before = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number)
-        self._restore()
         if not self._deferring:
-            raise Stopped("stopped before there was anything to save", self.received)
-        os.write(
-            2, b"\nstopping: the state is saved after this step; a second signal stops at once\n"
-        )  # print may be busy
+            self._restore()
+            raise Stopped("stopped before there was anything to save", signal.Signals(number))
+        if self.received is not None:
+            if time.monotonic() - self._received_at >= SAME:
+                self._restore()
+                signal.raise_signal(number)
+            return
+        self.received, self._received_at = signal.Signals(number), time.monotonic()
+        os.write(2, STOPPING_MESSAGE)  # print may be in the middle of something
