@@ -4,10 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := output/demo
 
-.PHONY: help install demo test lint types unit conformance fuzz benchmarks clean
+.PHONY: help install demo test lint types unit conformance fuzz faults soak test-floors benchmarks clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: $(VENV)/.installed ## create .venv and install the package with all its extras
 
@@ -51,11 +51,25 @@ conformance: install ## timm's own tests on our models; MODELS="name ..." narrow
 fuzz: install ## 1,000 spoiled checkpoints of each kind, where the checks try 60
 	MOCSE_TIMM_FUZZ_CASES=1000 $(BIN)/pytest -s tests/test_checkpoints_fuzz.py
 
+faults: install ## kills, full disks, damage, two processes and two machines, 1,000 cases of bad input a property: hours
+	MOCSE_TIMM_FAULT_CASES=1000 $(BIN)/pytest -s --timeout 7200 tests/faults tests/properties tests/test_processes_faults.py \
+	  tests/test_training_precision.py
+
+soak: install ## half an hour of training: memory, open files and speed stay as they are
+	$(BIN)/python benchmarks/soak.py
+
+test-floors: ## the tests with the oldest versions that pyproject.toml allows, in .venv-floors
+	test -x .venv-floors/bin/python || $(PYTHON) -m venv .venv-floors
+	$(PYTHON) tests/floors.py > .venv-floors/constraints.txt
+	.venv-floors/bin/python -m pip install --quiet --constraint .venv-floors/constraints.txt --editable '.[test]'
+	.venv-floors/bin/pytest
+
 benchmarks: install ## speed as ratios, and how many timm backbones can be wrapped
 	$(BIN)/python benchmarks/train_speed.py
 	$(BIN)/python benchmarks/dispatch.py
 	$(BIN)/python benchmarks/corruptions.py
 	$(BIN)/python benchmarks/hub.py
+	$(BIN)/python benchmarks/saving.py
 	$(BIN)/python benchmarks/backbone_coverage.py
 
 clean: ## remove the environment and everything generated
