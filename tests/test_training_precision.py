@@ -1,8 +1,8 @@
 """Ways to train faster or in less memory: each does what it says, and the digits are learned as well as without it.
 
 Plain training ends at 99 % or more, the last epochs within a third of a point, and one of the 355 validation images
-is 0.28 points. MOCSE_TIMM_FAULT_CASES makes --torchcompile use inductor, which needs a C++ compiler and minutes;
-without it the same graphs are captured and differentiated, and run by torch itself.
+is 0.28 points. MOCSE_TIMM_FAULT_CASES adds AdvMoE, whose gradients tests/test_models_advmoe*.py compare in every way,
+and compiles by inductor, which needs a C++ compiler; without it the same graphs are captured and run by torch itself.
 """
 
 import csv
@@ -64,13 +64,16 @@ def assert_learned_as_well(folder: Path, model: str, flags: str) -> None:
     print(f"{model} {flags}: {accuracy:.2f} %, plain {plain:.2f} %")
     assert plain > 97
     assert abs(accuracy - plain) <= 1
-    assert any(not torch.equal(weights[name], plain_weights[name]) for name in weights), f"{flags} changed nothing"
+    if "--torchcompile" not in flags:  # which may give the same bits; its graphs are counted instead
+        assert any(not torch.equal(weights[name], plain_weights[name]) for name in weights), f"{flags} changed nothing"
 
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("model", MODELS)
 def test_digits_are_learned_within_a_point_of_plain_training(model: str, way: str, folder: Path) -> None:
+    if model == "advmoe" and not FULL:
+        pytest.skip("AdvMoE takes minutes: make faults")
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     assert_learned_as_well(folder, model, WAYS[way])
@@ -106,6 +109,7 @@ def test_float16_learns_the_digits_within_a_point_where_the_scaler_is_put_in_by_
 def test_float16_without_a_gpu_is_refused_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
+    AcceleratorState._reset_state(reset_partial_state=True)
     assert run.main(["--amp", "--amp-dtype", "float16", "--output", str(tmp_path / "out")]) == 2
     assert "--amp-dtype float16 needs a GPU" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ results.json stays true, and no tensor passes through memory.
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,13 @@ def save_run(run: Path, out: Path) -> Path:
         BadInput: if the run cannot be read or its results.json is of other weights, ``out`` is taken, the disk refuses,
             or the copy does not give the same logits. Then ``out`` is as it was.
     """
-    _check_free(out)
     config = read_config(run)
     results = read_results(run) if (run / RESULTS).is_file() else None
-    beside = out.with_name(f".{out.name}.{os.getpid()}.part")
+    beside = out.parent / f".{out.name}.{os.getpid()}.part"
+    missing: list[Path] = []
     try:
+        _check_free(out)
+        missing = [parent for parent in out.parents if not parent.exists()]
         _write(run, beside, config, results)
         if not _same_model(run, beside):
             raise BadInput(f"the copy of {run} does not give the same logits; the disk may be at fault: save again")
@@ -84,4 +87,7 @@ def save_run(run: Path, out: Path) -> Path:
         raise BadInput(f"cannot save into {out} ({error.strerror or error}); choose another place") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        for parent in missing:
+            with suppress(OSError):  # the copy is in it
+                parent.rmdir()
     return out

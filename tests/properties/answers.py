@@ -55,7 +55,9 @@ def one_odd(*choices: Sequence[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
 
     def chosen(odd: int) -> st.SearchStrategy[tuple[Any, ...]]:
         everything = odd == len(choices)
-        return st.tuples(*(drawn(*c) if everything or place == odd else st.just(c[0]) for place, c in enumerate(choices)))
+        return st.tuples(
+            *(drawn(*c) if everything or place == odd else st.just(c[0]) for place, c in enumerate(choices))
+        )
 
     return st.integers(0, len(choices)).flatmap(chosen)
 

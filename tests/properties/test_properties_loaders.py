@@ -1,5 +1,6 @@
 """Data sets and their batches: whole batches of finite images in [0, 1], or one sentence."""
 
+import math
 import os
 import tempfile
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from answers import answer_or_sentence, drawn, odd_numbers, some
+from answers import answer_or_sentence, drawn, odd_numbers, one_odd, some
 from hypothesis import given
 from hypothesis import strategies as st
 from images_on_disk import write_folder
@@ -36,7 +37,6 @@ class Drawings:
         return Image.fromarray(pixels), index % 3
 
 
-whole = st.integers(-2, 40)
 augmentations = st.fixed_dictionaries(
     {},
     optional={
@@ -55,13 +55,16 @@ augmentations = st.fixed_dictionaries(
 )
 
 
-@some()
-@given(st.booleans(), st.booleans(), st.integers(0, 20), whole, drawn(8, 8, 8, 1, 0, -3, 9), drawn(3, 3, 1, 2, 0),
-       augmentations, st.tuples(st.integers(-1, 3), st.integers(-1, 3)) | st.just((0, 1)),
-       st.none() | odd_numbers, drawn(3, 3, None, 1, 0), st.integers(-5, 2**63))  # fmt: skip
-def test_build_loader(
-    memory, training, count, batch_size, size, channels, changes, process, crop, classes, seed
-) -> None:
+PROCESSES = [(0, 1), (0, 2), (1, 2), (1, 1), (-1, 2), (0, 0), (2, 3)]
+SETTINGS = [[20, 0, 1, 7], [4, 1, 40, 0, -2], [8, 1, 0, -3, 9], [3, 1, 2, 0], [3, None, 1, 0], PROCESSES]
+CROPS = [None, 1.0, 0.875, 0.0, -1.0, 2.0, 1e30, float("nan"), float("inf")]
+few = augmentations.flatmap(lambda changes: st.just({}) | st.just(dict(list(changes.items())[:1])) | st.just(changes))
+
+
+@some(3)
+@given(st.booleans(), st.booleans(), one_odd(*SETTINGS, CROPS), few, st.integers(-5, 2**63))
+def test_build_loader(memory, training, numbers, changes, seed) -> None:
+    count, batch_size, size, channels, classes, process, crop = numbers
     if memory:
         images = torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8)
         split: Any = MemoryImages(images, torch.arange(count) % 3)
@@ -81,6 +84,8 @@ def test_build_loader(
     batches = answer_or_sentence(passes)
     if not changes and process == (0, 1) and count and batch_size > 0 and size == 8 and channels == 3 and crop is None:
         assert batches is not None
+    if any(isinstance(value, float) and math.isnan(value) for value in changes.values()) and training:
+        assert batches is None, "a setting that is no number"
     for images, labels in batches or []:
         assert images.shape[1:] == (channels, size, size) and images.dtype == torch.float32 and len(images) > 0
         assert images.isfinite().all() and 0 <= images.min() and images.max() <= 1
