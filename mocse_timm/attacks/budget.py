@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mocse_timm.checks import BadInput
 
-__all__ = ["Budget", "Norm", "check_attacked", "check_images", "check_labels", "check_scores"]
+__all__ = ["Budget", "Norm", "check_gradients", "check_images", "check_labels", "check_scores"]
 
 Norm = Literal["linf", "l2"]
 LARGEST = 1e6  # of a number in pixels; beyond, 16-bit and then 32-bit arithmetic leaves the finite numbers
@@ -107,12 +107,14 @@ def check_scores(scores: Tensor, num_images: int, largest_label: int = -1) -> Te
     return scores
 
 
-def check_attacked(attacked: Tensor) -> Tensor:
-    """Return ``attacked``, (B, ...); raise BadInput if a gradient that was not finite left NaN in them."""
-    broken = int((~attacked.isfinite()).flatten(1).any(dim=1).sum())
+def check_gradients(sums: Tensor) -> None:
+    """Raise BadInput unless ``sums``, (B,), the sums of each image's gradients over all steps, are finite.
+
+    The sign of NaN is 0: an attack would stay where it is, and call every model robust.
+    """
+    broken = int((~sums.isfinite()).sum())
     if broken:
         raise BadInput(
-            f"the model's gradients are NaN or infinite on {broken} of {len(attacked)} images: "
+            f"the model's gradients are NaN or infinite on {broken} of {len(sums)} images, so an attack cannot move: "
             "its training has diverged (lower the learning rate), or its weights are broken"
         )
-    return attacked

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mocse_timm.attacks.budget import Budget, check_attacked, check_images, check_labels, check_scores
+from mocse_timm.attacks.budget import Budget, check_gradients, check_images, check_labels, check_scores
 from mocse_timm.attacks.steps import ascend, draw_start, project
 from mocse_timm.modes import evaluating
 
@@ -25,15 +25,21 @@ def walk(objective: Callable[[Tensor], Tensor], start: Tensor, origin: Tensor, b
         objective: images (B, ...) to (B,), the numbers to make large.
         start: (B, ...), where to begin.
         origin: (B, ...), the images that ``budget`` measures from.
+
+    Raises:
+        BadInput: if a gradient is not finite.
     """
     images = start.detach()
+    sums = torch.zeros(len(start), device=start.device)
     for _ in range(budget.steps):
         with torch.enable_grad():
             images.requires_grad_()
             (gradient,) = torch.autograd.grad(objective(images).sum(), images)
+        sums += gradient.flatten(1).sum(dim=1, dtype=sums.dtype)
         images = project(
             ascend(images.detach(), gradient, budget.step_size, budget.norm), origin, budget.epsilon, budget.norm
         )
+    check_gradients(sums)
     return images.detach()
 
 
@@ -47,6 +53,7 @@ def _walk_until_wrong(model: Model, start: Tensor, origin: Tensor, labels: Tenso
     The others go on in a smaller batch, so a weak model costs little.
     """
     result = start.clone()
+    sums = torch.zeros(len(start), device=start.device)
     active = torch.arange(len(start), device=start.device)
     images = start
     for _ in range(budget.steps):
@@ -54,14 +61,16 @@ def _walk_until_wrong(model: Model, start: Tensor, origin: Tensor, labels: Tenso
             images = images.detach().requires_grad_()
             logits = model(images)
             (gradient,) = torch.autograd.grad(_cross_entropy(logits, labels[active]).sum(), images)
+        sums[active] += gradient.flatten(1).sum(dim=1, dtype=sums.dtype)
         right = logits.argmax(dim=1) == labels[active]
         result[active] = images.detach()
         active, images, gradient = active[right], images.detach()[right], gradient[right]
         if len(active) == 0:
-            return result
+            break
         images = project(
             ascend(images, gradient, budget.step_size, budget.norm), origin[active], budget.epsilon, budget.norm
         )
+    check_gradients(sums)
     result[active] = images
     return result
 
@@ -98,7 +107,7 @@ def _pgd(
         attacked = attempt(images, labels)
         if restarts > 1:
             attacked = _best_of(model, images, labels, attacked, attempt, restarts)
-    return check_attacked(attacked)
+    return attacked
 
 
 def _best_of(

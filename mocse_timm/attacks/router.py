@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mocse_timm.attacks.budget import Budget, check_attacked, check_images, check_scores
+from mocse_timm.attacks.budget import Budget, check_images, check_scores
 from mocse_timm.attacks.pgd import walk
 from mocse_timm.attacks.steps import draw_start
 from mocse_timm.modes import evaluating
@@ -58,4 +58,4 @@ def router_attack(
             return F.cross_entropy(scores.float(), chosen, reduction="none")
 
         start = draw_start(images, budget, generator)
-        return check_attacked(walk(loss, start, images, budget))
+        return walk(loss, start, images, budget)

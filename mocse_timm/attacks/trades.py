@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mocse_timm.attacks.budget import Budget, check_attacked, check_images, check_scores
+from mocse_timm.attacks.budget import Budget, check_images, check_scores
 from mocse_timm.attacks.pgd import Model, walk
 from mocse_timm.attacks.steps import project
 from mocse_timm.modes import evaluating
@@ -67,4 +67,4 @@ def trades_attack(
         device = images.device if generator is None else generator.device
         noise = torch.randn(images.shape, generator=generator, device=device).to(images)
         start = project(images + START_NOISE * noise, images, epsilon, budget.norm)
-        return check_attacked(walk(divergence, start, images, budget))
+        return walk(divergence, start, images, budget)

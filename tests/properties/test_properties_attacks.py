@@ -4,6 +4,7 @@ import math
 from functools import partial
 from typing import Any
 
+import pytest
 import torch
 from answers import answer_or_sentence, drawn, odd_numbers, one_odd, some
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mocse_timm.attacks import autoattack, pgd_l2, pgd_linf, router_attack, trades_attack
+from mocse_timm.checks import BadInput
 
 SHAPES = [(2, 3, 4, 4), (1, 1, 2, 5), (3, 7), (0, 3, 4, 4), (2, 3, 0, 0), (2, 0, 4, 4), (5,), (), (1, 1)]
 WRONGS = [None, None, None, "nan", "inf", "bytes", "halves", "doubles", "above", "below", "numpy"]
@@ -112,8 +114,9 @@ def test_pgd(faults, norm, options, data) -> None:
     whole = wrong in (None, "doubles") and wrong_labels is None and fault is None and len(shape) > 1
     if in_budget and whole and more["restarts"]:
         assert answered
-    if wrong_labels is not None and len(shape) > 1 and shape[0] == 2 and math.prod(shape) and options["epsilon"] > 0:
-        assert not answered
+    moves = len(shape) > 1 and shape[0] > 1 and math.prod(shape) and options["epsilon"] > 0
+    if moves and (wrong_labels is not None or fault is not None):
+        assert not answered, "an attack that learns nothing must say so"
 
 
 @some(4)
@@ -128,6 +131,8 @@ def test_attacks_without_labels(faults, norm, options, on_the_route) -> None:
     in_budget = 0 <= options["epsilon"] <= 1 and 0 <= options["step_size"] <= 2 and options["steps"] in (1, 2, 3)
     if in_budget and wrong in (None, "doubles") and fault is None and len(shape) > 1 and norm != "l1":
         assert answered
+    if fault is not None and len(shape) > 1 and math.prod(shape) and options["epsilon"] > 0:
+        assert not answered, "an attack that learns nothing must say so"
 
 
 @some(0.5)
@@ -140,3 +145,17 @@ def test_autoattack_refuses_as_the_others_do(shape, wrong, wrong_labels, epsilon
         lambda: autoattack(Toy(None), images, labels, epsilon=epsilon if wrong_labels is None else 0.0, norm=norm)
     )
     assert answer is None or torch.equal(answer, images)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("early_stop", [None, False, True])
+@pytest.mark.parametrize("on_the_route", [False, True])
+def test_gradients_that_are_no_numbers_are_not_mistaken_for_robustness(norm, early_stop, on_the_route) -> None:
+    """The sign of NaN is 0 in torch: such an attack would not move."""
+    images, budget = images_of(SHAPES[0], None), {"epsilon": 0.1, "steps": 2, "step_size": 0.1}
+    with pytest.raises(BadInput, match="gradients are NaN or infinite on 2 of 2 images"):
+        if early_stop is None:
+            (router_attack if on_the_route else trades_attack)(Toy("nan"), images, norm=norm, **budget)
+        else:
+            attack = pgd_linf if norm == "linf" else pgd_l2
+            attack(Toy("nan"), images, labels_of(2, None), early_stop=early_stop, restarts=1 + on_the_route, **budget)

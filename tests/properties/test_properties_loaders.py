@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from answers import answer_or_sentence, drawn, odd_numbers, one_odd, some
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from images_on_disk import write_folder
 from PIL import Image
@@ -63,6 +63,8 @@ few = augmentations.flatmap(lambda changes: st.just({}) | st.just(dict(list(chan
 
 @some(3)
 @given(st.booleans(), st.booleans(), one_odd(*SETTINGS, CROPS), few, st.integers(-5, 2**63))
+@example(True, True, (20, 4, 8, 3, 3, (0, 1), None), {"mixup": math.nan}, 0)
+@example(False, True, (20, 4, 8, 3, 3, (0, 1), None), {"color_jitter": math.inf}, 0)
 def test_build_loader(memory, training, numbers, changes, seed) -> None:
     count, batch_size, size, channels, classes, process, crop = numbers
     if memory:

@@ -12,7 +12,7 @@ import pytest
 import timm
 from answers import drawn, some
 from command_lines import flags_of, run, tree, words
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from images_broken import png_of, write_truncated
 from images_on_disk import write_folder
@@ -93,6 +93,8 @@ VALIDATE: dict[str, Any] = {
     drawn("RUN", "RUN", "RUN", *PLACES, "cifar_preact18", "hf-hub:nobody/nothing", "local-dir:x"),
     flags_of(ValidateConfig, leave_out=("model", "torchcompile", "dataset_download"), better=VALIDATE),
 )
+@example("RUN", ["--device", "meta"])
+@example("RUN", ["--checkpoint", "a" * 300])
 def test_validate(model: str, flags: list[str]) -> None:
     base = ["-j", "0", "--corruption-images", "3", "--corruption-workers", "0"]
     check(validate, [model, *base, *flags])
@@ -117,6 +119,8 @@ CORRUPT: dict[str, Any] = {
 
 @some(0.6)
 @given(flags_of(CorruptionsConfig, leave_out=("download", "dataset_download", "processes"), better=CORRUPT))
+@example(["--output", "~nobody/x"])
+@example(["--verify", "a" * 300])
 def test_corruptions(flags: list[str]) -> None:
     base = ["--dataset", f"folder:{originals()}/IMAGES", "--corruptions", "brightness", "--severities", "1"]
     check(corrupt, [*base, "--processes", "1", "--output", "OUT", *flags])
@@ -140,5 +144,7 @@ hub_jobs = st.one_of(
 
 @some(2)
 @given(hub_jobs)
+@example(("save", "BROKEN", "NOWHERE/deep/er"))
+@example(("zoo", "a" * 300))
 def test_hub(arguments: tuple[str, ...]) -> None:
     check(hub, list(arguments))
