@@ -1,5 +1,6 @@
 """Any of the 19 corruptions by name, every image from its own stream of random numbers."""
 
+import operator
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -84,6 +85,13 @@ def _check_images(images: np.ndarray) -> None:
         raise BadInput(f"images must have sides of {SMALLEST_SIDE} pixels or more, got {images.shape[1]}; enlarge them")
 
 
+def _check_seed(seed: int) -> int:
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise BadInput(f"seed must be a whole number, got {seed!r}") from None
+
+
 def _check_indices(indices: Sequence[int] | NDArray[np.integer] | None, count: int) -> list[int]:
     if indices is None:
         return list(range(count))
@@ -129,7 +137,7 @@ def corrupt(
     _check_images(images)
     places = _check_indices(indices, len(images))
     side = images.shape[1]
-    streams = ImageStreams(seed, name, severity)
+    streams = ImageStreams(_check_seed(seed), name, severity)
     corrupted = np.empty_like(images)
     chunk = max(1, _CHUNK_VALUES // (side * side * 3))
     for start in range(0, len(images), chunk):

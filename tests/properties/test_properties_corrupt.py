@@ -48,6 +48,7 @@ def test_corrupt(faults, words, data) -> None:
         assert corrupted is not None or severity is True
     if corrupted is not None:
         assert corrupted.shape == shape and corrupted.dtype == np.uint8 and kind == "uint8"
+        assert isinstance(seed, int), "a seed of 1.5 is no seed"
         if not isinstance(severity, int):
             assert float(severity) in range(1, 6)
         again = corrupt(images, name, severity, seed=seed, indices=indices)
