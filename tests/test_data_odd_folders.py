@@ -11,7 +11,7 @@ from images_on_disk import random_pixels, write_folder, write_image
 import mocse_timm.models  # noqa: F401
 from mocse_timm.checks import BadInput
 from mocse_timm.corruptions.command import main as corrupt
-from mocse_timm.data import DataSplits, folder_layout, load_data
+from mocse_timm.data import DataSplits, build_loader, folder_layout, load_data
 from mocse_timm.data.folder_layout import read_layout
 from mocse_timm.evaluation.run import main as validate
 from mocse_timm.models.saving import save_model
@@ -157,3 +157,15 @@ def test_a_broken_image_met_while_validating_is_one_sentence(
     printed = capfd.readouterr().err
     assert printed.startswith("error: image file ") and "val/zebra/0.png cannot be read" in printed
     assert printed.count("\n") == 1 and not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_of_torchvisions_sets_is_one_sentence(tmp_path: Path, workers: int) -> None:
+    write_folder(tmp_path, height=80, width=80)
+    (tmp_path / "val").rename(tmp_path / "validation")
+    splits = load_data("torch/image_folder", data_dir=tmp_path, model_size=32)
+    write_truncated(tmp_path / "train/zebra/1.png")
+    loader = build_loader(splits.train, training=False, batch_size=2, image_size=32, num_workers=workers)
+    with pytest.raises(BadInput, match="^image 4 cannot be read .image file is truncated") as refusal:
+        list(loader)
+    assert "\n" not in str(refusal.value)

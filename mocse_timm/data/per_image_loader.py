@@ -55,6 +55,8 @@ class _Transformed(Dataset):
             image, label = self.dataset[index][:2]
         except BadInput as refusal:
             return refusal
+        except (OSError, SyntaxError) as error:  # of timm's and torchvision's sets, which name no file
+            return BadInput(f"image {index} cannot be read ({' '.join(str(error).split())}): replace or remove it")
         if self.in_chans == 1:
             image = image.convert("L")
         # Policies are written for RGB; of a gray image all three channels stay equal, so the first is the result.

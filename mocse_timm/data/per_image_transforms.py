@@ -64,8 +64,10 @@ def file_transform(
     """
     if size < 1:
         raise BadInput(f"--img-size is {size} pixels: give a size of at least 1")
-    if crop_pct is not None and not 0 < crop_pct <= LARGEST_CROP:
-        raise BadInput(f"crop_pct is {crop_pct}: give the part of the side that is kept, above 0, such as 0.875")
+    if crop_pct is not None and not (0 < crop_pct <= LARGEST_CROP and size / crop_pct >= 1):
+        raise BadInput(
+            f"crop_pct is {crop_pct} for images of {size} pixels: give the part of the side that is kept, such as 0.875"
+        )
     transform: Any = create_transform(
         size,
         is_training=training,

@@ -90,7 +90,7 @@ def test_workers_that_get_the_signal_too_change_nothing(
 def test_a_second_ctrl_c_ends_at_once(trainings: Trainings, tmp_path: Path) -> None:
     """The first is waiting for a batch of validation that takes long."""
     run = tmp_path / "run"
-    data = ["--dataset", write_images(tmp_path / "images", training=1, validation=75), "--img-size", "32", "-vb", "300"]
+    data = ["--dataset", write_images(tmp_path / "images", training=1, validation=25), "--img-size", "32", "-vb", "100"]
     flags = [*data, "--model", "cifar_wrn28_10", "--output", str(tmp_path), "--experiment", "run", *OFTEN]
     training = trainings.start(*flags)
     wait_until(lambda: states(run) or training.ended(), "the end of the first epoch")
