@@ -45,12 +45,19 @@ WAYS = {
 @functools.cache
 def learned(folder: Path, model: str, flags: str) -> tuple[float, dict[str, Tensor]]:
     """Train in ``folder`` and return the accuracy in percent and the weights."""
-    AcceleratorState._reset_state(reset_partial_state=True)  # it holds the precision of the process's first training
+    AcceleratorState._reset_state(reset_partial_state=True)
     given = [*MODELS[model].split(), *DIGITS.split(), *flags.split()]
     assert run.main([*given, "--output", str(folder), "--experiment", f"{model}{flags}"]) == 0
     with (folder / f"{model}{flags}" / "summary.csv").open() as file:
         accuracy = float(list(csv.DictReader(file))[-1]["eval_top1"])
     return accuracy, load_file(folder / f"{model}{flags}" / "model.safetensors")
+
+
+@pytest.fixture(autouse=True)
+def forget_the_precision():
+    """Accelerate keeps the precision of a process's first training for all later ones."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")

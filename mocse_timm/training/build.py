@@ -33,9 +33,9 @@ def _cfg(config: TrainConfig) -> PretrainedCfg:
         known = timm.list_models()
         raise BadInput(f"--model {config.model}: no such model{nearest(config.model, known)}; see timm.list_models()")
     backbone = config.model_kwargs.get("backbone", config.model)
-    if not timm.is_model(backbone):
+    if not isinstance(backbone, str) or not timm.is_model(backbone):
         raise BadInput(
-            f"--model-kwargs backbone={backbone}: timm has no such model{nearest(backbone, timm.list_models())}"
+            f"--model-kwargs backbone={backbone}: timm has no such model{nearest(str(backbone), timm.list_models())}"
         )
     return timm.get_pretrained_cfg(backbone) or PretrainedCfg()
 
@@ -95,8 +95,8 @@ def build_model(config: TrainConfig, num_classes: int) -> nn.Module:
         model: Any = timm.create_model(config.model, pretrained=config.pretrained, **options, **config.model_kwargs)
         if config.grad_checkpointing:  # a model that cannot refuses by an assertion
             model.set_grad_checkpointing()
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise BadInput(f"--model {config.model}: {' '.join(str(error).split())}") from error
+    except Exception as error:  # of any class: wherever an option of the wrong kind happens to be used first
+        raise BadInput(f"--model {config.model}: {' '.join(str(error).split()) or type(error).__name__}") from error
     return model
 
 

@@ -1,7 +1,7 @@
 """The flags of train.py. Where timm has the same flag, it has the same name and meaning."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Literal
 
 import tyro
@@ -179,6 +179,10 @@ class TrainConfig:
 
     def check(self) -> None:
         """Raise BadInput for a number out of its range."""
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise BadInput(f"{self.flag(each.name)} is {value}: give a finite number")
         counts = ("epochs", "batch_size", "grad_accum_steps", "val_interval", "log_interval", "lr_base_size")
         for name in (*counts, "checkpoint_hist"):
             if getattr(self, name) < 1:

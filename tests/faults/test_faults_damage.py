@@ -37,7 +37,7 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(
     files = sorted(path.name for path in stopped.iterdir())
     assert len(files) > 5 and "checksums.json" in files
     cases = [(file, damage) for file in files for damage in DAMAGES]
-    for file, damage in cases if ALL else [("checksums.json", "garble"), *random.sample(cases, 4)]:
+    for file, damage in cases if ALL else [("checksums.json", "garble"), *random.sample(cases, 2)]:
         run = tmp_path / f"{damage}-{file}"
         newest, before, *_ = stopped_copy(small, run)
         DAMAGES[damage](newest / file, random)
@@ -98,7 +98,7 @@ def test_no_file_of_a_state_is_executed_though_its_checksum_is_right(
     assert trace.exists()
     trace.unlink()
     for file in sorted(path.name for path in states(small.stopped("standard"))[-1].iterdir()):
-        if file == "checksums.json":
+        if file == "checksums.json" or not (ALL or file in ("custom_checkpoint_0.pkl", "optimizer.bin")):
             continue
         run = tmp_path / f"bomb-{file}"
         newest, *_ = stopped_copy(small, run)

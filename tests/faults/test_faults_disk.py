@@ -14,7 +14,7 @@ from small_disks import read_only, small_disk
 from small_trainings import OFTEN, SmallTrainings
 from trainings import Trainings, wait_until
 
-SIZES = int(os.environ.get("MOCSE_TIMM_FAULT_CASES", "40")) // 20
+SIZES = int(os.environ.get("MOCSE_TIMM_FAULT_CASES", "20")) // 20
 BLOCK = 4096  # bytes, what a disk in memory gives a file at a time
 
 
