@@ -53,7 +53,7 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     # the turns of AdvMoE leave half of the parameters without gradients
     exchange = DistributedDataParallelKwargs(find_unused_parameters=config.recipe == "advmoe")
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             mixed_precision=precision,
             log_with=config.log_with,
             project_dir=config.output,
@@ -61,6 +61,9 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         )
     except (ValueError, ImportError) as error:
         raise BadInput(f"Accelerate refuses these flags: {' '.join(str(error).split())}") from None
+    if precision == "fp16" and accelerator.device.type == "cpu":  # Accelerate would train in 32 bits and not say so
+        raise BadInput("--amp-dtype float16 needs a GPU: use bfloat16 here")
+    return accelerator
 
 
 class _LogFile(logging.FileHandler):
