@@ -62,7 +62,7 @@ test-floors: ## the tests with the oldest versions that pyproject.toml allows, i
 	test -x .venv-floors/bin/python || $(PYTHON) -m venv .venv-floors
 	$(PYTHON) tests/floors.py > .venv-floors/constraints.txt
 	.venv-floors/bin/python -m pip install --quiet --constraint .venv-floors/constraints.txt --editable '.[test]'
-	.venv-floors/bin/pytest
+	.venv-floors/bin/pytest -o filterwarnings=default  # old releases warn of each other
 
 benchmarks: install ## speed as ratios, and how many timm backbones can be wrapped
 	$(BIN)/python benchmarks/train_speed.py

@@ -83,8 +83,8 @@ def expert_throughput(images: Tensor, labels: Tensor, repeats: int, with_bf16: b
         if amp and not with_bf16:
             continue
         batch = images.to(memory_format=layout)
-        experts = timm.create_model("mocse_preact18").to(memory_format=layout)  # pyright: ignore[reportCallIssue]
-        dense = timm.create_model("cifar_preact18", width=widths).to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+        experts = timm.create_model("mocse_preact18").to(memory_format=layout)  # pyright: ignore[reportCallIssue]  (not in torch's stubs)
+        dense = timm.create_model("cifar_preact18", width=widths).to(memory_format=layout)  # pyright: ignore[reportCallIssue]  (not in torch's stubs)
         times = alternate(
             {
                 "experts": training_step(experts, batch, labels, amp),

@@ -27,7 +27,9 @@ from mocse_timm.evaluation.predictions import predict
 
 MOCSE = "--model mocse_preact18 --model-kwargs expert_width=0.125 num_experts=3".split()
 ADVMOE = "--model advmoe_resnet18 --model-kwargs width=0.125 num_experts=3 --recipe advmoe".split()
-SHORT = "--img-size 8 --epochs 2 -b 128 --save-every 2 steps --seed 3".split()
+SHORT = (
+    "--img-size 8 --epochs 2 -b 128 -vb 1 --save-every 2 steps --seed 3".split()
+)  # -vb 1: seconds in which to stop it
 AVERAGED = "--model-ema --model-ema-decay 0.9 --no-model-ema-warmup".split()
 FIRST_STATE = "states/epoch-0000-step-000002"
 pytestmark = pytest.mark.timeout(900)  # launches are slow where machines are busy
@@ -129,7 +131,7 @@ def test_a_signal_saves_one_state_that_both_go_on_from(
     rarely = ["--save-every", "10", "minutes"]  # so that it is the signal that saves
     launched = start("train.py", *whole.flags, *rarely, "--output", tmp_path, "--experiment", "run")
     wait_for(run / "config.yaml", launched)
-    time.sleep(1)
+    time.sleep(0.5)
     assert launched.poll() is None
     (os.killpg if to_all else os.kill)(launched.pid, number)
     done = end_within(launched, 40)

@@ -95,3 +95,13 @@ def test_nothing_is_found_where_all_are_damaged(tmp_path: Path) -> None:
     states = StateFiles(tmp_path / "states")
     (write(states, 0, 1) / "model.safetensors").unlink()
     assert states.newest_whole(lambda path, reason: None) is None
+
+
+def test_a_damaged_state_does_not_count_among_those_that_are_kept(tmp_path: Path) -> None:
+    states = StateFiles(tmp_path / "states", keep=2)
+    whole, damaged = write(states, 0, 1), write(states, 0, 2)
+    (damaged / "model.safetensors").unlink()
+    assert states.newest_whole(lambda path, reason: None) == whole
+    assert names(states) == [whole.name, damaged.name], "nothing is removed before there is something newer"
+    newer = write(states, 0, 3)
+    assert names(states) == [whole.name, newer.name]

@@ -1,16 +1,10 @@
 """Decoding every image file once before a training begins: a broken one is named now, not in the middle of an epoch."""
 
-import os
-import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from PIL import Image
-from tqdm import tqdm
-
 from mocse_timm.data.broken_images import BrokenImage, refuse_broken
-from mocse_timm.data.image_files import ImageFiles, open_image
+from mocse_timm.data.image_files import ImageFiles, open_image, visit_files
 from mocse_timm.data.splits import DataSplits, FileImages
 
 __all__ = ["check_images", "find_broken"]
@@ -35,26 +29,14 @@ def find_broken(paths: Sequence[Path], mode: str, *, num_threads: int = 0, progr
         progress: show a bar.
     """
 
-    def check(path: Path) -> BrokenImage | None:
+    def check(index: int) -> str | None:
         try:
-            open_image(path, mode, rough=True)
+            open_image(paths[index], mode, rough=True)
         except OSError as error:
-            return BrokenImage(path, str(error))
+            return str(error)
         return None
 
-    def check_chunk(start: int) -> list[BrokenImage]:
-        return [found for path in paths[start : start + CHUNK] if (found := check(path)) is not None]
-
-    broken: list[BrokenImage] = []
-    with (
-        warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),  # refused, so in vain
-        ThreadPoolExecutor(num_threads or os.cpu_count() or 1) as pool,
-        tqdm(total=len(paths), desc="checking images", unit="image", disable=None if progress else True) as bar,
-    ):
-        for number, of_chunk in enumerate(pool.map(check_chunk, range(0, len(paths), CHUNK))):
-            broken += of_chunk
-            bar.update(min(CHUNK, len(paths) - number * CHUNK))
-    return broken
+    return visit_files(paths, check, what="checking images", chunk=CHUNK, num_threads=num_threads, progress=progress)
 
 
 def check_images(

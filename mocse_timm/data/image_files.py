@@ -3,7 +3,7 @@
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +18,7 @@ from mocse_timm.checks import BadInput
 from mocse_timm.data.broken_images import BrokenImage, printable, refuse_broken
 from mocse_timm.data.folder_layout import LabelledFiles
 
-__all__ = ["ImageFiles", "decode_files", "open_image", "stored_size"]
+__all__ = ["ImageFiles", "decode_files", "open_image", "stored_size", "visit_files"]
 
 DEEP_MODES = ("I", "F")  # Pillow clips 16- and 32-bit values at 255 instead of scaling them
 # What Pillow raises for files it cannot or will not open. Its guard against gigapixel images is an error above twice
@@ -112,6 +112,42 @@ class ImageFiles:
             raise BadInput(f"image file {printable(path)} cannot be read ({error}): replace or remove it") from None
 
 
+def visit_files(
+    paths: Sequence[Path],
+    visit: Callable[[int], str | None],
+    *,
+    what: str,
+    chunk: int,
+    num_threads: int = 0,
+    progress: bool = False,
+) -> list[BrokenImage]:
+    """Call ``visit`` with the place of every path and return the files it refused, in the order of ``paths``.
+
+    Args:
+        paths: of image files.
+        visit: returns None, or why a file cannot be used.
+        what: is done, for the bar.
+        chunk: files a thread takes at a time.
+        num_threads: that work at the same time, as Pillow does without Python's lock; 0 for one per CPU core.
+        progress: show a bar.
+    """
+
+    def visit_chunk(start: int) -> list[BrokenImage]:
+        outcomes = [(paths[index], visit(index)) for index in range(start, min(start + chunk, len(paths)))]
+        return [BrokenImage(path, reason) for path, reason in outcomes if reason is not None]
+
+    broken: list[BrokenImage] = []
+    with (
+        warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),  # refused, so in vain
+        ThreadPoolExecutor(num_threads or os.cpu_count() or 1) as pool,
+        tqdm(total=len(paths), desc=what, unit="image", disable=None if progress else True) as bar,
+    ):
+        for number, of_chunk in enumerate(pool.map(visit_chunk, range(0, len(paths), chunk))):
+            broken += of_chunk
+            bar.update(min(chunk, len(paths) - number * chunk))
+    return broken
+
+
 def decode_files(
     paths: list[Path],
     *,
@@ -155,18 +191,6 @@ def decode_files(
         result[index] = np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
         return None
 
-    def decode_chunk(start: int) -> list[BrokenImage]:
-        outcomes = [(paths[index], decode(index)) for index in range(start, min(start + CHUNK, len(paths)))]
-        return [BrokenImage(path, reason) for path, reason in outcomes if reason is not None]
-
-    broken: list[BrokenImage] = []
-    with (
-        warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),  # refused, so in vain
-        ThreadPoolExecutor(num_threads or os.cpu_count() or 1) as pool,
-        tqdm(total=len(paths), desc="decoding images", unit="image", disable=None if progress else True) as bar,
-    ):
-        for number, of_chunk in enumerate(pool.map(decode_chunk, range(0, len(paths), CHUNK))):
-            broken += of_chunk
-            bar.update(min(CHUNK, len(paths) - number * CHUNK))
+    broken = visit_files(paths, decode, what="decoding images", chunk=CHUNK, num_threads=num_threads, progress=progress)
     refuse_broken(broken, len(paths), or_else=", or pass --img-size N if only their sizes differ")
     return torch.from_numpy(result)

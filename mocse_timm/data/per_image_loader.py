@@ -155,7 +155,7 @@ class PerImageLoader:
         dataset = PillowView(split) if isinstance(split, MemoryImages) else split.dataset
         self.loader: DataLoader[Any] = DataLoader(
             _Transformed(dataset, transform, in_chans, seed),
-            batch_sampler=self.sampler,  # type: ignore[arg-type]
+            batch_sampler=self.sampler,  # type: ignore[arg-type]  (of pairs, where the stubs know single indices)
             collate_fn=_collate,
             num_workers=num_workers,
             worker_init_fn=_ignore_signals,

@@ -100,7 +100,7 @@ def _subset(split: MemoryImages | FileImages, chosen: Tensor) -> MemoryImages | 
     if isinstance(split, MemoryImages):
         return MemoryImages(split.images[chosen], split.labels[chosen])
     labels = None if split.labels is None else split.labels[chosen]
-    return FileImages(Subset(split.dataset, chosen.tolist()), labels)  # type: ignore[arg-type]
+    return FileImages(Subset(split.dataset, chosen.tolist()), labels)  # type: ignore[arg-type]  (a Subset has the length and items that are asked for)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ PIXELS_PER_INCH = 150
 def require_matplotlib() -> None:
     """Raise BadInput, with the command that installs it, if matplotlib is missing."""
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib  # noqa: F401  (only whether it is there)
     except ImportError:
         raise BadInput('--heatmap needs matplotlib; install it with: pip install "mocse_timm[corruptions]"') from None
 

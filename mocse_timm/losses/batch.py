@@ -1,7 +1,8 @@
 """What every loss needs of a batch, checked at the door.
 
-Shapes and number types cost nothing to check. Values are checked on the CPU alone: on an accelerator the training would
-wait for the answer at every step, and data sets are checked when they are loaded.
+Shapes and number types cost nothing to check. Values are checked on the CPU alone, and not in compiled code: on an
+accelerator the training would wait for the answer at every step, a compiled step would be cut in two there, and data
+sets are checked when they are loaded.
 """
 
 import math
@@ -21,13 +22,17 @@ def check_scores(name: str, scores: Tensor) -> None:
         )
 
 
+def _values_are_at_hand(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def check_labels(labels: Tensor, num_images: int, num_classes: int | None) -> None:
     """Raise ValueError unless ``labels`` are (B,) int64, and from 0 to C - 1; with no C, from 0."""
     if labels.shape != (num_images,):
         raise ValueError(f"labels must have shape ({num_images},), got {tuple(labels.shape)}")
     if labels.dtype != torch.int64:
         raise ValueError(f"labels must be int64 class indices, got {labels.dtype}")
-    if labels.device.type != "cpu":
+    if not _values_are_at_hand(labels):
         return
     low, high = (int(value) for value in labels.aminmax())
     if low < 0 or (num_classes is not None and high >= num_classes):
@@ -44,7 +49,7 @@ def check_weights(targets: Tensor, num_images: int, num_classes: int) -> None:
         )
     if not targets.is_floating_point():
         raise ValueError(f"soft targets must be floats, got {targets.dtype}: give labels (B,) or weights of classes")
-    if targets.device.type != "cpu":
+    if not _values_are_at_hand(targets):
         return
     low, sums = targets.amin(), targets.sum(dim=1, dtype=torch.float32)
     if not (low >= 0 and (sums - 1).abs().amax() <= 0.02):  # 16-bit weights of 1,000 classes miss 1 by a little

@@ -29,7 +29,7 @@ class _StraightThrough(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]  (torch's takes any)
         output, score = ctx.saved_tensors
         if not len(score):
             return gradient, score.new_zeros(0)
@@ -199,7 +199,7 @@ class ExpertConv2d(ExpertLayer, nn.Conv2d):
     def run_bank(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the convolution of (R, in_channels, h, w) with one expert's weights."""
         if self.same_padding:
-            return conv2d_same(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)  # pyright: ignore[reportArgumentType]
+            return conv2d_same(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)  # pyright: ignore[reportArgumentType]  (timm's stubs want lists)
         return self._conv_forward(x, weight, bias)
 
     def as_column(self, values: Tensor, output: Tensor) -> Tensor:

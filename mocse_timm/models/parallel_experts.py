@@ -131,5 +131,5 @@ def run_in_parallel(experts: Sequence[nn.Module] | nn.ModuleList, x: Tensor) -> 
     networks = list(experts)
     parameters = [p for expert in networks for p in expert.parameters() if p.requires_grad]
     if torch.is_grad_enabled() and (parameters or x.requires_grad):
-        return list(_Experts.apply(networks, x, *parameters))  # pyright: ignore[reportArgumentType]
+        return list(_Experts.apply(networks, x, *parameters))  # pyright: ignore[reportArgumentType]  (apply is typed as giving nothing)
     return _map(lambda index: networks[index](x), len(networks))

@@ -122,13 +122,16 @@ def runs_masked(x: Any) -> bool:
     )
 
 
-def _check_finite(scores: Tensor) -> None:
-    broken = int((~scores.isfinite()).any(dim=1).sum())
+def _counted(scores: Tensor, chosen: Tensor) -> tuple[int, ...]:
+    """Return the images of each expert; raise BadInput if a score is not finite. The device is waited for once."""
+    broken = (~scores.isfinite()).any(dim=1).sum()
+    *counts, broken = torch.cat([torch.bincount(chosen, minlength=scores.shape[1]), broken[None]]).tolist()
     if broken:
         raise BadInput(
             f"the router's scores are NaN or infinite for {broken} of {len(scores)} images: its training has diverged "
             "(lower --router-lr, or set --clip-grad 1), or its weights are broken"
         )
+    return tuple(counts)
 
 
 def route_batch(
@@ -161,12 +164,10 @@ def route_batch(
         raise ValueError(
             f"a router must give scores ({len(x)}, experts) for {len(x)} images, this one gave {tuple(scores.shape)}"
         )
-    _check_finite(scores)
     chosen = scores.argmax(dim=1)
     order = chosen.argsort(stable=True)
     score = scores[order, chosen[order]] if gated and scores.requires_grad else None
-    counts = torch.bincount(chosen, minlength=scores.shape[1]).tolist()
-    dispatch = Dispatch(chosen[order], score, tuple(counts))
+    dispatch = Dispatch(chosen[order], score, _counted(scores, chosen))
     with slot.filled(dispatch):
         outputs = run(x[order])
     back = order.argsort()

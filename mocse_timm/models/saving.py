@@ -29,7 +29,7 @@ def save_model(
         class_names: stored as timm's label names, in the order of the model's classes.
     """
     if any(not tensor.is_contiguous() for tensor in model.state_dict().values()):  # channels_last: safetensors refuses
-        model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+        model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]  (not in torch's stubs)
     config: dict[str, Any] = {"mocse_timm": dict(facts or {})}
     if class_names:
         config["label_names"] = list(class_names)

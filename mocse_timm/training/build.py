@@ -156,7 +156,7 @@ def _build_scheduler(config: TrainConfig, phase: Phase, updates_per_epoch: int) 
 def build_trainer(config: TrainConfig, model: nn.Module, accelerator: Accelerator, batches: int) -> Trainer:
     """Return the trainer with everything prepared by Accelerate and registered for its checkpoints."""
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
-    model = model.to(accelerator.device, memory_format=layout)  # pyright: ignore[reportCallIssue]
+    model = model.to(accelerator.device, memory_format=layout)  # pyright: ignore[reportCallIssue]  (not in torch's stubs)
     phases = build_recipe(config, model, accelerator.num_processes)
     updates_per_epoch = -(-batches // config.grad_accum_steps)
     schedulers = [_build_scheduler(config, phase, updates_per_epoch) for phase in phases]

@@ -50,7 +50,6 @@ class Saver:
         self._seconds = 60 * count if unit == "minutes" else None
         self._last_time = time.monotonic()
         self._last_state = (trainer.progress.epoch, trainer.progress.step)
-        self._nothing_saved = not trainer.config.resume
         costly = trainer.accelerator.num_processes > 1 and trainer.accelerator.device.type != "cpu"
         self._ask_every = trainer.config.log_interval if costly else 1
 
@@ -86,7 +85,7 @@ class Saver:
         Raises:
             BadInput: if the state cannot be written.
         """
-        if self._nothing_saved:
+        if self._last_state == (0, 0):
             self.save()
 
     def watched(self, loader: Loader) -> Iterator[Any]:
@@ -143,4 +142,3 @@ class Saver:
                 f"with: {_resume_command(self.folder.path, accelerator)}"
             ) from None
         self._last_state = now
-        self._nothing_saved = False

@@ -5,12 +5,13 @@ name and renamed when it is complete, so that a process killed at any moment lea
 names. Checksums find what happens to the files afterwards.
 """
 
-import hashlib
 import json
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+from mocse_timm.checkpoints.tensors import sha256
 
 __all__ = ["Damaged", "StateFiles"]
 
@@ -21,11 +22,6 @@ UNFINISHED = (".new", ".old")  # being written, being removed
 
 class Damaged(ValueError):
     """Files of a state are not as they were written: the message says which."""
-
-
-def _checksum(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -45,6 +41,7 @@ class StateFiles:
     def __init__(self, folder: Path, keep: int = 2):
         self.folder = folder
         self.keep = keep
+        self._damaged: list[Path] = []  # that were found so, and go once there is a newer state
 
     @staticmethod
     def name(epoch: int, step: int) -> str:
@@ -80,12 +77,15 @@ class StateFiles:
         unfinished.mkdir(parents=True)
 
     def complete(self, unfinished: Path) -> Path:
-        """Checksum the files of ``unfinished``, give it its name, remove the oldest states, and return its path."""
-        checksums = {name: _checksum(path) for name, path in _files(unfinished).items()}
+        """Checksum the files of ``unfinished``, give it its name and return it; damaged and the oldest states go."""
+        checksums = {name: sha256(path) for name, path in _files(unfinished).items()}
         (unfinished / CHECKSUMS).write_text(json.dumps(checksums, indent=1), encoding="utf-8")
         state = unfinished.with_name(unfinished.name.removesuffix(".new"))
         self._remove(state)  # of an earlier attempt that could not be used, or that came to the same point
         unfinished.rename(state)
+        for useless in self._damaged:
+            self._remove(useless)
+        self._damaged.clear()
         older = [other for other in self.states() if self.reached(other) < self.reached(state)]
         for surplus in older[self.keep - 1 :]:
             self._remove(surplus)
@@ -110,6 +110,7 @@ class StateFiles:
                 self.check(state)
             except Damaged as error:
                 damaged(state, str(error))
+                self._damaged.append(state)
             else:
                 return state
         return None
@@ -131,7 +132,7 @@ class StateFiles:
                     raise Damaged(f"{name} is missing")
                 if name not in checksums:
                     raise Damaged(f"{name} is not one of its files")
-                if _checksum(found[name]) != checksums[name]:
+                if sha256(found[name]) != checksums[name]:
                     raise Damaged(f"the checksum of {name} differs")
         except OSError as error:
             raise Damaged(f"{Path(error.filename or state).name} cannot be read: {error.strerror}") from None

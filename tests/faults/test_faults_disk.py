@@ -44,7 +44,7 @@ def test_no_file_may_grow_beyond_a_limit(trainings: Trainings, small: SmallTrain
             assert training.code == 2 and str(run) in training.complaint, training.said
             refused += 1
         assert_goes_on(trainings, ["--resume", str(run)], run, small.uninterrupted("mocse"))
-    assert refused > SIZES // 3
+    assert refused >= max(1, SIZES // 2)
 
 
 @pytest.mark.timeout(3600)
@@ -67,7 +67,7 @@ def test_a_disk_that_fills_up(trainings: Trainings, small: SmallTrainings, tmp_p
             assert not unfinished(run)
             disk.resize(64 * 1024)
             assert_goes_on(trainings, flags, run, small.uninterrupted("mocse"))
-    assert refused > SIZES // 3
+    assert refused >= max(1, SIZES // 2)
 
 
 def test_a_full_disk_may_be_noticed_by_the_log_first(
