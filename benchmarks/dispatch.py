@@ -68,8 +68,8 @@ def all_in_one(layer: Any, x: Tensor) -> Tensor:
     """What an expert convolution gives, as the AdvMoE authors compute it; the gate's gradient as there."""
     dispatch = layer.slot.read()
     gate = F.one_hot(dispatch.chosen, layer.num_experts).to(x.dtype)
-    if dispatch.score is not None:
-        gate = gate * (1 + dispatch.score - dispatch.score.detach())[:, None]
+    if dispatch.gate is not None:
+        gate = gate * (1 + dispatch.gate - dispatch.gate.detach())[:, None]
     every = layer._conv_forward(x, layer.weight, layer.bias).unflatten(1, (layer.num_experts, -1))
     return (every * gate[:, :, None, None, None]).sum(1)
 

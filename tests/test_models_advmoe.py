@@ -190,6 +190,11 @@ def test_in_eval_mode_an_image_has_the_gradient_of_its_own_path() -> None:
         own = IMAGES[chosen == expert].clone().requires_grad_()
         (expected,) = torch.autograd.grad(one_path(model, expert)(own).logsumexp(dim=1).sum(), own)
         torch.testing.assert_close(found[chosen == expert], expected, rtol=1e-3, atol=1e-5)
+    kept: list[bool] = []  # whether the router's own graph is kept: for those who ask for its scores alone
+    model.router.register_forward_hook(lambda _module, _images, scores: kept.append(scores.requires_grad))
+    for run in (model, model.forward_features, model.forward_with_scores, model.route):
+        run(images)
+    assert kept == [False, False, True, True]
     model.router.train()
     (gated,) = torch.autograd.grad(model(images).logsumexp(dim=1).sum(), images)
     assert not torch.allclose(gated, found, rtol=1e-2)

@@ -37,13 +37,12 @@ def scores_for(path: list[int]) -> Tensor:
 
 
 def alone(layer: ExpertLayer, x: Tensor, scores: Tensor) -> Tensor:
-    """The slow twin: one image at a time, its expert's output times a gate that is 1."""
+    """The slow twin: one image at a time, its expert's output times a gate of 1 with its probability's slope."""
     outputs = []
     for image, expert in enumerate(scores.argmax(dim=1).tolist()):
+        gate = scores[image, expert].exp() / scores[image].exp().sum()
         output = layer.run_bank(x[image : image + 1], *layer.banks()[expert])
-        outputs.append(
-            output * (scores[image, expert] / scores[image, expert].detach()) ** scores[image, expert].item()
-        )
+        outputs.append(output * (gate / gate.detach()) ** gate.item())
     return torch.cat(outputs) if outputs else layer.run_bank(x, *layer.banks()[0])
 
 
@@ -124,25 +123,25 @@ def test_memory_format_and_bfloat16_are_kept() -> None:
 
 
 def test_the_gate_has_the_gradient_of_a_product_and_the_value_of_none() -> None:
-    """Numerical gradients of output * (1 + score - score now), whose value now is the output."""
+    """Numerical gradients of output * (1 + gate - gate now), whose value now is the output."""
     torch.manual_seed(0)
     output = torch.randn(6, 2, 3, dtype=torch.float64, requires_grad=True)
-    score = torch.randn(3, dtype=torch.float64, requires_grad=True)  # two rows an image
-    assert torch.equal(straight_through(output, score), output)
-    now = score.detach().clone()
+    gate = torch.randn(3, dtype=torch.float64, requires_grad=True)  # two rows an image
+    assert torch.equal(straight_through(output, gate), output)
+    now = gate.detach().clone()
 
     class Product(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, output: Tensor, score: Tensor) -> Tensor:
-            ctx.save_for_backward(output.detach().requires_grad_(), score.detach().requires_grad_())
-            return output * (1 + score - now).repeat_interleave(2)[:, None, None]
+        def forward(ctx: Any, output: Tensor, gate: Tensor) -> Tensor:
+            ctx.save_for_backward(output.detach().requires_grad_(), gate.detach().requires_grad_())
+            return output * (1 + gate - now).repeat_interleave(2)[:, None, None]
 
         @staticmethod
         def backward(ctx: Any, gradient: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
             with torch.enable_grad():
                 return torch.autograd.grad(straight_through(*ctx.saved_tensors), ctx.saved_tensors, gradient)
 
-    assert torch.autograd.gradcheck(Product.apply, (output, score))
+    assert torch.autograd.gradcheck(Product.apply, (output, gate))
 
 
 def test_a_frozen_router_costs_the_forward_pass_nothing() -> None:

@@ -95,8 +95,12 @@ def test_the_turns_of_a_two_expert_linear_model_by_hand() -> None:
 
     result = router_turn(NO_ATTACK, 6, "trades", 0)(model, images, labels)
     (slope,) = torch.autograd.grad(result.loss, model.router.weight)
-    gates = (logits * errors).sum(dim=1)  # straight through: the chosen score gets sum(output * d loss / d output)
-    torch.testing.assert_close(slope, torch.stack([gates[0] * images[0], gates[1] * images[1]]))
+    gates = (logits * errors).sum(dim=1)  # straight through: the gate's slope is sum(output * d loss / d output)
+    p = 1 / (1 + torch.exp(torch.tensor([0.2 - 0.8, 0.1 - 0.6])))  # of the expert taken: the softmax of two scores
+    pulls = gates * p * (1 - p)  # d p / d its score; the other expert's score gets the opposite
+    torch.testing.assert_close(
+        slope, torch.outer(torch.tensor([1.0, -1.0]), pulls[0] * images[0] - pulls[1] * images[1])
+    )
 
     result = router_turn(NO_ATTACK, 6, "class", 0)(model, images, labels)
     (slope,) = torch.autograd.grad(result.loss, model.router.weight)
@@ -108,6 +112,41 @@ def test_the_turns_of_a_two_expert_linear_model_by_hand() -> None:
     spread_evenly = scores.softmax(dim=1).mean(dim=0).sum()  # each has half the images: 2 * sum(p / 2) = 1
     plain = router_turn(NO_ATTACK, 6, "trades", 0)(model, images, labels)
     torch.testing.assert_close(balanced.loss - plain.loss, 0.5 * spread_evenly)
+
+
+def test_the_gates_pull_ends_where_the_router_is_sure() -> None:
+    """Of a score as the gate it never would: scores would grow until they are not finite."""
+    images, labels = torch.tensor([[0.8, 0.2], [0.1, 0.6]]), torch.tensor([0, 1])
+    slopes = []
+    for certainty in (1.0, 200.0):
+        model = LinearMoE()
+        with torch.no_grad():
+            model.router.weight *= certainty
+        loss = router_turn(NO_ATTACK, 6, "trades", 0)(model, images, labels).loss
+        slopes.append(torch.autograd.grad(loss, model.router.weight)[0].norm())
+    assert slopes[0] > 0.01 and slopes[1] < 1e-30
+
+
+def test_an_untrained_router_is_sure_of_nothing() -> None:
+    torch.manual_seed(0)
+    model: Any = timm.create_model("advmoe_resnet18", width=0.125, num_experts=4)
+    probabilities = model.route(torch.rand(64, 3, 32, 32)).softmax(dim=1)
+    torch.testing.assert_close(probabilities, torch.full_like(probabilities, 0.25), rtol=0, atol=0.15)
+
+
+@pytest.mark.parametrize(("limit", "length"), [(1e-3, 1e-3), (None, None)])
+def test_the_routers_gradient_is_clipped_apart(limit: float | None, length: float | None) -> None:
+    """Plain gradient descent moves each half by its learning rate times its gradient, clipped or not."""
+    options: dict[str, Any] = {"opt": "momentum", "momentum": 0.0, "weight_decay": 0.0, "sched": "none", "lr": 1.0}
+    config = TrainConfig(recipe="advmoe", attack_steps=0, epsilon=0, router_clip_grad=limit, clip_grad=2e-3, **options)
+    model = advmoe()
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    train_epoch(build_trainer(config, model, Accelerator(cpu=True), batches=1), Batches())  # pyright: ignore[reportArgumentType]
+    moved = {name: (value.detach() - before[name]).square().sum() for name, value in model.named_parameters()}
+    router = sum(float(value) for name, value in moved.items() if name.startswith("router.")) ** 0.5
+    experts = sum(float(value) for name, value in moved.items() if name.startswith("body.")) ** 0.5
+    assert experts == pytest.approx(2e-3, rel=1e-3)
+    assert router == pytest.approx(length, rel=1e-3) if length else router > 1e-2
 
 
 def dense(x: Tensor) -> Tensor:
@@ -176,6 +215,7 @@ def test_recipes_refuse_models_and_numbers_they_cannot_use(capsys: pytest.Captur
         "--recipe trades --beta=-1": "--beta is -1.0: give 0 or more",
         "--recipe pgd --mixup 0.2": "--recipe pgd needs one label an image",
         "--recipe advmoe --model advmoe_resnet18 --router-lr 0": "--router-lr is 0.0: give more than 0",
+        "--recipe advmoe --router-clip-grad 0": "--router-clip-grad is 0.0: give more than 0",
     }
     for flags, message in cases.items():
         assert run.main([*flags.split(), "--img-size", "8", "--output", str(tmp_path / "out")]) == 2

@@ -37,8 +37,8 @@ class FixedBatches:
         self.asked.append((epoch, first_batch))
 
 
-def trainer(model: nn.Module, **flags) -> Trainer:
-    phase = Phase("standard", squared_error, torch.optim.SGD(model.parameters(), lr=0.5))
+def trainer(model: nn.Module, clip_grad: float | None = None, **flags) -> Trainer:
+    phase = Phase("standard", squared_error, torch.optim.SGD(model.parameters(), lr=0.5), clip_grad=clip_grad)
     task = TrainingTask(model, {phase.name: phase.loss})
     return Trainer(TrainConfig(**flags), Accelerator(cpu=True), task, model, (phase,), [], Progress())
 

@@ -7,9 +7,11 @@ Paper: `Robust Mixture-of-Expert Training for Convolutional Neural Networks` - h
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import timm
+import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import FeatureInfo
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ from mocse_timm.models.cifar_net import CifarNet
 from mocse_timm.models.convert import convert, convertible_layers, set_bank, trial_network
 from mocse_timm.models.normalize import Normalize
 from mocse_timm.models.routers import Router
-from mocse_timm.models.routing import RoutingSlot, route_batch
+from mocse_timm.models.routing import RoutingSlot, route_batch, runs_masked
 from mocse_timm.models.tied_weights import save_tied_weights_once
 
 __all__ = ["AdvMoE"]
@@ -178,10 +180,13 @@ class AdvMoE(nn.Module):
         self.num_classes = num_classes
         self._sync_sizes()
 
-    def _routed(self, images: Tensor, run: Callable[[Tensor], Any]) -> tuple[Any, Tensor]:
+    def _routed(self, images: Tensor, run: Callable[[Tensor], Any]) -> Any:
         images = self.normalize(images)
-        scores = self.router(images)
-        return route_batch(self.slot, scores, images, run, gated=self.router.training), scores
+        learning = self.router.training
+        # where paths are constants, no graph is kept of how they were found; tracers have no use for the mode
+        with nullcontext() if learning or runs_masked(images) else torch.no_grad():
+            scores = self.router(images)
+        return route_batch(self.slot, scores, images, run, gated=learning)
 
     def route(self, images: Tensor) -> Tensor:
         """Map images (B, in_chans, H, W) in [0, 1] to the router's scores (B, E); the largest is the path taken."""
@@ -189,12 +194,14 @@ class AdvMoE(nn.Module):
 
     def forward_with_scores(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Map images (B, in_chans, H, W) in [0, 1] to logits (B, C) and the router's scores (B, E) behind them."""
-        return self._routed(images, self.body)
+        images = self.normalize(images)
+        scores = self.router(images)
+        return route_batch(self.slot, scores, images, self.body, gated=self.router.training), scores
 
     def forward_intermediates(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Return chosen feature maps; arguments are timm's, see ``CifarNet.forward_intermediates``."""
         body: Any = self.body
-        return self._routed(x, lambda images: body.forward_intermediates(images, *args, **kwargs))[0]
+        return self._routed(x, lambda images: body.forward_intermediates(images, *args, **kwargs))
 
     def prune_intermediate_layers(self, *args: Any, **kwargs: Any) -> list[int]:
         """Remove what comes after the last of the feature maps named; arguments are timm's."""
@@ -206,7 +213,7 @@ class AdvMoE(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         """Map images (B, in_chans, H, W) in [0, 1] to the backbone's unpooled features."""
         body: Any = self.body
-        return self._routed(x, body.forward_features)[0]
+        return self._routed(x, body.forward_features)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Map unpooled features to logits (B, C), or to pooled features (B, D) with ``pre_logits``."""
@@ -215,7 +222,7 @@ class AdvMoE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, in_chans, H, W) in [0, 1] to logits (B, C)."""
-        return self._routed(x, self.body)[0]
+        return self._routed(x, self.body)
 
 
 def _checked(backbone_args: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:

@@ -18,10 +18,10 @@ __all__ = ["ExpertConv2d", "ExpertLayer", "ExpertLinear", "straight_through"]
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Multiplication by a gate that is 1, with the gradient it would have for the score."""
+    """Multiplication by a gate whose value counts as 1, with the gradient a product has for its factors."""
 
     @staticmethod
-    def forward(output: Tensor, score: Tensor) -> Tensor:
+    def forward(output: Tensor, gate: Tensor) -> Tensor:
         return output.view_as(output)
 
     @staticmethod
@@ -30,22 +30,22 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]  (torch's takes any)
-        output, score = ctx.saved_tensors
-        if not len(score):
-            return gradient, score.new_zeros(0)
-        products = (gradient * output).unflatten(0, (len(score), -1))  # a view in every memory format
-        wide = torch.promote_types(score.dtype, products.dtype)
-        return gradient, products.sum(dim=tuple(range(1, products.ndim)), dtype=wide).to(score.dtype)
+        output, gate = ctx.saved_tensors
+        if not len(gate):
+            return gradient, gate.new_zeros(0)
+        products = (gradient * output).unflatten(0, (len(gate), -1))  # a view in every memory format
+        wide = torch.promote_types(gate.dtype, products.dtype)
+        return gradient, products.sum(dim=tuple(range(1, products.ndim)), dtype=wide).to(gate.dtype)
 
 
-def straight_through(output: Tensor, score: Tensor) -> Tensor:
-    """Return ``output`` unchanged; in the backward pass the score gets ``sum(output * gradient)`` of its image.
+def straight_through(output: Tensor, gate: Tensor) -> Tensor:
+    """Return ``output`` unchanged; in the backward pass the gate gets ``sum(output * gradient)`` of its image.
 
     Args:
         output: (R, ...), of the chosen expert.
-        score: (B,), of the chosen expert; R is a multiple of B, an image's rows side by side.
+        gate: (B,), of the chosen expert; R is a multiple of B, an image's rows side by side.
     """
-    return cast(Tensor, _StraightThrough.apply(output, score))
+    return cast(Tensor, _StraightThrough.apply(output, gate))
 
 
 class ExpertLayer:
@@ -54,7 +54,7 @@ class ExpertLayer:
     Attributes:
         num_experts: E.
         slot: where the network leaves the paths.
-        overwritten: whether the network writes into this layer's output, which the score's gradient needs as it was;
+        overwritten: whether the network writes into this layer's output, which the gate's gradient needs as it was;
             then the network gets a copy.
 
     Raises:
@@ -128,9 +128,9 @@ class ExpertLayer:
             output = torch.cat([self.run_bank(*each) for each in taken])
         else:
             output = self.run_bank(x, *(taken[0][1:] if taken else self.banks()[0]))
-        if dispatch.score is None:
+        if dispatch.gate is None:
             return output
-        gated = straight_through(output, dispatch.score)
+        gated = straight_through(output, dispatch.gate)
         return gated.clone() if self.overwritten else gated
 
     def _run_masked(self, x: Tensor, dispatch: Dispatch) -> Tensor:
@@ -139,10 +139,10 @@ class ExpertLayer:
         chosen = self.as_column(dispatch.per_row(dispatch.chosen, x.shape[0]), output)
         for expert, candidate in enumerate(others, start=1):
             output = torch.where(chosen == expert, candidate, output)
-        if dispatch.score is None:
+        if dispatch.gate is None:
             return output
-        score = self.as_column(dispatch.per_row(dispatch.score, x.shape[0]), output)
-        return output + output.detach() * (score - score.detach()).to(output.dtype)  # adds 0: a gradient and no value
+        gate = self.as_column(dispatch.per_row(dispatch.gate, x.shape[0]), output)
+        return output + output.detach() * (gate - gate.detach()).to(output.dtype)  # adds 0: a gradient and no value
 
 
 class ExpertConv2d(ExpertLayer, nn.Conv2d):

@@ -70,8 +70,9 @@ class Router(nn.Module):
         self.layer1, self.layer2, self.layer3 = stages
         self.fc = nn.Linear(before, num_experts, **placement)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
+            if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
+        nn.init.normal_(self.fc.weight, std=0.01)  # near zero, where the router is sure of nothing yet
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:

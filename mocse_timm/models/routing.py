@@ -23,13 +23,13 @@ class Dispatch:
 
     Args:
         chosen: (B,) int64, the expert each image takes.
-        score: (B,), that expert's score where gradients flow back to the router; None where none do.
+        gate: (B,), the router's probability of that expert where gradients flow back to the router; None where none do.
         counts: images of each expert, E numbers, for a batch sorted by expert; None for a batch in its own order,
             whose layers run every expert and keep the chosen one's output.
     """
 
     chosen: Tensor
-    score: Tensor | None
+    gate: Tensor | None
     counts: tuple[int, ...] | None
 
     @staticmethod
@@ -122,6 +122,10 @@ def runs_masked(x: Any) -> bool:
     )
 
 
+def _probabilities(scores: Tensor) -> Tensor:
+    return scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(dim=1)  # not in 16 bits
+
+
 def _counted(scores: Tensor, chosen: Tensor) -> tuple[int, ...]:
     """Return the images of each expert; raise BadInput if a score is not finite. The device is waited for once."""
     broken = (~scores.isfinite()).any(dim=1).sum()
@@ -129,7 +133,7 @@ def _counted(scores: Tensor, chosen: Tensor) -> tuple[int, ...]:
     if broken:
         raise BadInput(
             f"the router's scores are NaN or infinite for {broken} of {len(scores)} images: its training has diverged "
-            "(lower --router-lr, or set --clip-grad 1), or its weights are broken"
+            "(lower --router-lr or --router-clip-grad), or its weights are broken"
         )
     return tuple(counts)
 
@@ -147,8 +151,10 @@ def route_batch(
         scores: (B, E).
         x: (B, ...), the batch.
         run: maps the batch to a tensor, or a structure of tensors, of B rows.
-        gated: give the scores a gradient, straight through every layer. That is how a router learns, and not the
-            gradient of what is computed, in which a path is a constant.
+        gated: give the scores a gradient, straight through every layer: that of outputs multiplied by the probability
+            softmax(scores) of the path taken. That is how a router learns, and not the gradient of what is computed,
+            in which a path is a constant. A probability and not the score, since the gradient of a score as the gate
+            never ends: it grows with the score, and the router leaves the finite numbers.
 
     Raises:
         ValueError: if ``scores`` are not one row an image.
@@ -157,8 +163,8 @@ def route_batch(
     if runs_masked(x):
         chosen = scores.argmax(dim=1)
         gated = gated and (isinstance(x, fx.Proxy) or scores.requires_grad)
-        score = scores.gather(1, chosen[:, None]).squeeze(1) if gated else None
-        with slot.filled(Dispatch(chosen, score, None)):
+        gate = _probabilities(scores).gather(1, chosen[:, None]).squeeze(1) if gated else None
+        with slot.filled(Dispatch(chosen, gate, None)):
             return run(x)
     if scores.ndim != 2 or len(scores) != len(x) or not scores.shape[1]:
         raise ValueError(
@@ -166,8 +172,8 @@ def route_batch(
         )
     chosen = scores.argmax(dim=1)
     order = chosen.argsort(stable=True)
-    score = scores[order, chosen[order]] if gated and scores.requires_grad else None
-    dispatch = Dispatch(chosen[order], score, _counted(scores, chosen))
+    gate = _probabilities(scores)[order, chosen[order]] if gated and scores.requires_grad else None
+    dispatch = Dispatch(chosen[order], gate, _counted(scores, chosen))
     with slot.filled(dispatch):
         outputs = run(x[order])
     back = order.argsort()

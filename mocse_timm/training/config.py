@@ -73,6 +73,8 @@ class TrainConfig:
     """What AdvMoE's router learns: the model's loss (the paper), or class modulo experts (the authors' code)."""
     router_lr: float | None = None
     """The router's learning rate in --recipe advmoe; by default the experts'."""
+    router_clip_grad: float | None = 1.0
+    """Largest gradient norm of the router in --recipe advmoe, whose gate sums over all layers; None for no limit."""
     balance_weight: float = 0.0
     """Weight of a loss that spreads images over AdvMoE's experts."""
 
@@ -95,7 +97,7 @@ class TrainConfig:
     layer_decay: float | None = None
     """Learning rate factor from each layer to the one before."""
     clip_grad: float | None = None
-    """Largest gradient norm (or value, see --clip-mode)."""
+    """Largest gradient norm (or value, see --clip-mode); AdvMoE's router has --router-clip-grad."""
     clip_mode: Literal["norm", "value", "agc"] = "norm"
     """What --clip-grad limits."""
 
@@ -198,7 +200,7 @@ class TrainConfig:
         ):
             if getattr(self, name) < 0:
                 raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give 0 or more")
-        for name in ("lr", "lr_base", "clip_grad", "router_lr"):
+        for name in ("lr", "lr_base", "clip_grad", "router_lr", "router_clip_grad"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give more than 0")
         if self.recipe != "standard" and (self.mixup > 0 or self.cutmix > 0):

@@ -69,7 +69,7 @@ def _accuracy(logits: Tensor, targets: Tensor) -> Tensor:
 
 def _step(trainer: Trainer, phase: Phase, group: list[tuple[Tensor, Tensor]], sums: EpochSums) -> None:
     """One optimiser step on the batches of ``group``, whose gradients are averaged."""
-    accelerator, config = trainer.accelerator, trainer.config
+    accelerator = trainer.accelerator
     first = phase is trainer.phases[0]
     for index, (images, targets) in enumerate(group):
         waiting = index + 1 < len(group)
@@ -79,10 +79,10 @@ def _step(trainer: Trainer, phase: Phase, group: list[tuple[Tensor, Tensor]], su
         means = {"loss": loss, "top1": _accuracy(logits, targets)} if first else {f"{phase.name}_loss": loss}
         sums.add(means | parts, len(images))
         sums.images += len(images) if first else 0
-    if config.clip_grad is not None:
+    if phase.clip_grad is not None:
         accelerator.unscale_gradients(phase.optimizer)
         parameters = [p for parameters in phase.optimizer.param_groups for p in parameters["params"]]
-        dispatch_clip_grad(parameters, config.clip_grad, mode=config.clip_mode)
+        dispatch_clip_grad(parameters, phase.clip_grad, mode=phase.clip_mode)
     phase.optimizer.step()
     phase.optimizer.zero_grad()
 

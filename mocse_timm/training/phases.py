@@ -36,6 +36,10 @@ class Phase:
     optimizer: torch.optim.Optimizer
     held: tuple[nn.Module, ...] = ()
     """Parts of the model that this phase leaves bit for bit as they are."""
+    clip_grad: float | None = None
+    """Largest gradient norm (or value, see ``clip_mode``); None for no limit."""
+    clip_mode: str = "norm"
+    """What ``clip_grad`` limits, by timm's names: norm, value or agc."""
 
 
 class TrainingTask(nn.Module):

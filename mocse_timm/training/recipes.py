@@ -64,8 +64,8 @@ def _advmoe(config: TrainConfig, model: nn.Module, lr: float, num_processes: int
     of_experts = _optimizer(config, model.body, lr, config.layer_decay)
     of_router = _optimizer(config, model.router, config.router_lr or lr, None)  # decay is by the backbone's layers
     return (
-        Phase("expert", experts, of_experts, held=(model.router,)),
-        Phase("router", router, of_router, held=(model.body,)),
+        Phase("expert", experts, of_experts, (model.router,), config.clip_grad, config.clip_mode),
+        Phase("router", router, of_router, (model.body,), config.router_clip_grad),
     )
 
 
@@ -83,4 +83,5 @@ def build_recipe(config: TrainConfig, model: nn.Module, num_processes: int = 1) 
         loss = pgd_objective(loss, config.attack_budget())
     elif config.recipe == "trades":
         loss = trades_objective(loss, config.attack_budget(), config.beta)
-    return (Phase(config.recipe, loss, _optimizer(config, model, lr, config.layer_decay)),)
+    optimizer = _optimizer(config, model, lr, config.layer_decay)
+    return (Phase(config.recipe, loss, optimizer, clip_grad=config.clip_grad, clip_mode=config.clip_mode),)
