@@ -242,11 +242,12 @@ def test_tensors_that_do_not_fit_are_named(change: Any, sentence: str, run: Path
         open_folder(run)
 
 
-@pytest.mark.parametrize("calls", range(6))
+@pytest.mark.parametrize("calls", range(12))  # in the block, and on its way in and out
 def test_a_construction_that_is_given_up_leaves_gradients_as_they_were(calls: int) -> None:
     with pytest.raises(BadInput, match="more layers than the weights"), Budget(calls), torch.no_grad():
         for _ in range(10):
             torch.ones(1)
+        raise BadInput("more layers than the weights, after the block")
     assert torch.is_grad_enabled()
 
 

@@ -31,7 +31,7 @@ def sources(steps: NDArray[np.int8], side: int, reach: int) -> NDArray[np.int32]
     turn[places] = np.arange(len(places))
 
     source = np.tile(np.arange(side * side, dtype=np.int32), (len(steps), 1))
-    source[:, places] += steps[:, :, 1] * np.int32(side) + steps[:, :, 0]
+    source[:, places] += steps[:, :, 1].astype(np.int32) * side + steps[:, :, 0]
     if reach == 1:
         return source
     first_hop = source.copy()
