@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-__all__ = ["evaluating", "held"]
+__all__ = ["evaluating", "held", "without_gradients"]
 
 
 @contextmanager
@@ -26,6 +27,23 @@ def evaluating(model: Any) -> Iterator[Any]:
     finally:
         for module, training in flags.items():
             module.training = training
+
+
+@contextmanager
+def without_gradients(images: Tensor) -> Iterator[None]:
+    """torch.no_grad for passes of ``images``, in the midst of a pass with gradients.
+
+    Autocast keeps its 16-bit copies of weights; in torch 2.6 those made without gradients serve the passes after, too,
+    whose weights then learn nothing. So none are kept in here.
+    """
+    device = images.device.type
+    available = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if not available:
+        with torch.no_grad():
+            yield
+        return
+    with torch.no_grad(), torch.autocast(device, dtype=torch.get_autocast_dtype(device), cache_enabled=False):
+        yield
 
 
 @contextmanager

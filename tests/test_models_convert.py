@@ -1,5 +1,6 @@
 """Which layers become expert layers, and how."""
 
+import math
 from typing import Any
 
 import pytest
@@ -89,7 +90,9 @@ def test_what_writes_into_a_layers_output_is_found_and_the_score_still_learns_fr
     weight, bias = network.second.weight[:2], network.second.bias[:2]
     (nn.functional.linear(hidden, weight, bias) * gate[:, None]).sum().backward()
     assert scores.grad is not None and gate.grad is not None
-    torch.testing.assert_close(scores.grad, torch.eye(2).repeat(2, 1) * gate.grad[:, None])
+    p = 1 / (1 + math.exp(-1))  # of the expert taken, whose scores are 1 and 0
+    pull = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(2, 1) * p * (1 - p)
+    torch.testing.assert_close(scores.grad, pull * gate.grad[:, None])
 
 
 def test_conversion_by_name_keeps_values_and_a_bank_can_be_replaced() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mocse_timm.modes import evaluating, held
+from mocse_timm.modes import evaluating, held, without_gradients
 
 
 def test_a_frozen_batch_norm_stays_frozen() -> None:
@@ -36,3 +36,17 @@ def test_held_modules_change_in_no_bit_while_others_learn() -> None:
     assert changed == {"0.weight", "0.bias"}
     assert all(module.training for module in model)
     assert [p.requires_grad for p in model.parameters()] == [True, True, True, True, True, False]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_pass_without_gradients_takes_none_from_the_next(autocast: bool) -> None:
+    """Of torch 2.6 it would: there the 16-bit weight of the first pass serves the second."""
+    layer, x = nn.Linear(2, 2), torch.ones(1, 2)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        with without_gradients(x):
+            first = layer(x)
+        second = layer(x)
+    assert first.dtype == second.dtype == (torch.bfloat16 if autocast else torch.float32)
+    assert not first.requires_grad and torch.equal(first, second)
+    second.sum().backward()
+    assert layer.weight.grad is not None and torch.equal(layer.weight.grad, torch.ones(2, 2))

@@ -6,12 +6,11 @@ https://arxiv.org/abs/2003.01690
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mocse_timm.attacks.budget import Budget, check_images, check_labels, check_scores
 from mocse_timm.checks import BadInput
-from mocse_timm.modes import evaluating
+from mocse_timm.modes import evaluating, without_gradients
 
 __all__ = ["autoattack", "require_autoattack"]
 
@@ -71,7 +70,7 @@ def autoattack(
         return images.clone()
     attack_class = require_autoattack()
     with evaluating(model):
-        with torch.no_grad():
+        with without_gradients(images):
             num_classes = check_scores(model(images[:1]), 1, largest_label).shape[1]
         if num_classes < FEWEST_CLASSES:
             raise BadInput(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mocse_timm.attacks.budget import Budget, check_gradients, check_images, check_labels, check_scores
 from mocse_timm.attacks.steps import ascend, draw_start, project
-from mocse_timm.modes import evaluating
+from mocse_timm.modes import evaluating, without_gradients
 
 __all__ = ["Model", "pgd_l2", "pgd_linf", "walk"]
 
@@ -121,7 +121,7 @@ def _best_of(
     """Repeat ``attempt`` on the images that are still classified correctly, keeping each image's largest loss."""
 
     def judge(candidates: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
+        with without_gradients(candidates):
             logits = model(candidates)
         return _cross_entropy(logits, targets), logits.argmax(dim=1) == targets
 

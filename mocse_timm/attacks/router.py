@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mocse_timm.attacks.budget import Budget, check_images, check_scores
 from mocse_timm.attacks.pgd import walk
 from mocse_timm.attacks.steps import draw_start
-from mocse_timm.modes import evaluating
+from mocse_timm.modes import evaluating, without_gradients
 
 __all__ = ["router_attack"]
 
@@ -50,7 +50,7 @@ def router_attack(
     if epsilon == 0 or images.numel() == 0:
         return images.clone()
     with evaluating(model):
-        with torch.no_grad():
+        with without_gradients(images):
             chosen = check_scores(route(images), len(images)).argmax(dim=1)
 
         def loss(attacked: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from mocse_timm.attacks.budget import Budget, check_images, check_scores
 from mocse_timm.attacks.pgd import Model, walk
 from mocse_timm.attacks.steps import project
-from mocse_timm.modes import evaluating
+from mocse_timm.modes import evaluating, without_gradients
 
 __all__ = ["trades_attack"]
 
@@ -57,7 +57,7 @@ def trades_attack(
         return images.clone()
     scores = model if scores is None else scores
     with evaluating(model):
-        with torch.no_grad():
+        with without_gradients(images):
             clean = check_scores(scores(images), len(images)).float().log_softmax(dim=1)
 
         def divergence(attacked: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import timm
-import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import FeatureInfo
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from mocse_timm.models.normalize import Normalize
 from mocse_timm.models.routers import Router
 from mocse_timm.models.routing import RoutingSlot, route_batch, runs_masked
 from mocse_timm.models.tied_weights import save_tied_weights_once
+from mocse_timm.modes import without_gradients
 
 __all__ = ["AdvMoE"]
 
@@ -184,7 +184,7 @@ class AdvMoE(nn.Module):
         images = self.normalize(images)
         learning = self.router.training
         # where paths are constants, no graph is kept of how they were found; tracers have no use for the mode
-        with nullcontext() if learning or runs_masked(images) else torch.no_grad():
+        with nullcontext() if learning or runs_masked(images) else without_gradients(images):
             scores = self.router(images)
         return route_batch(self.slot, scores, images, run, gated=learning)
 

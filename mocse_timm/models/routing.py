@@ -122,6 +122,12 @@ def runs_masked(x: Any) -> bool:
     )
 
 
+def _probabilities(scores: Any) -> Any:
+    if isinstance(scores, fx.Proxy):  # has no type yet
+        return scores.softmax(dim=1)
+    return scores.softmax(dim=1, dtype=torch.promote_types(scores.dtype, torch.float32))
+
+
 def _counted(scores: Tensor, chosen: Tensor) -> tuple[int, ...]:
     """Return the images of each expert; raise BadInput if a score is not finite. The device is waited for once."""
     broken = (~scores.isfinite()).any(dim=1).sum()
@@ -159,7 +165,7 @@ def route_batch(
     if runs_masked(x):
         chosen = scores.argmax(dim=1)
         gated = gated and (isinstance(x, fx.Proxy) or scores.requires_grad)
-        gate = scores.softmax(dim=1).gather(1, chosen[:, None]).squeeze(1) if gated else None
+        gate = _probabilities(scores).gather(1, chosen[:, None]).squeeze(1) if gated else None
         with slot.filled(Dispatch(chosen, gate, None)):
             return run(x)
     if scores.ndim != 2 or len(scores) != len(x) or not scores.shape[1]:
@@ -168,7 +174,7 @@ def route_batch(
         )
     chosen = scores.argmax(dim=1)
     order = chosen.argsort(stable=True)
-    gate = scores.softmax(dim=1)[order, chosen[order]] if gated and scores.requires_grad else None
+    gate = _probabilities(scores)[order, chosen[order]] if gated and scores.requires_grad else None
     dispatch = Dispatch(chosen[order], gate, _counted(scores, chosen))
     with slot.filled(dispatch):
         outputs = run(x[order])
