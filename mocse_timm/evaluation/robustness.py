@@ -3,8 +3,11 @@
 Letters: N images, C classes, E experts.
 """
 
+import logging
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,13 +98,37 @@ def _options(name: str, epsilon: float) -> dict[str, Any]:
     return {"steps": int(name[3:]) if name.startswith("pgd") else ROUTER_STEPS, "step_size": epsilon / 4}
 
 
+class _Progress(logging.Handler):
+    """Passes on how far AutoAttack is, and its warnings, of all that pyautoattack logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if record.levelno >= logging.WARNING or message.startswith(("initial accuracy", "robust accuracy after")):
+            tqdm.write(f"autoattack: {message}", file=sys.stderr)
+
+
+@contextmanager
+def _telling_progress() -> Iterator[None]:
+    logger, handler = logging.getLogger("auto-attack"), _Progress()
+    before = logger.level, logger.propagate
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+
+
 def _attacked(
     name: str, model: Any, images: Tensor, labels: Tensor, budget: Budget, batch_size: int, seed: int
 ) -> Tensor:
     if name == "autoattack":
-        return autoattack(
-            model, images, labels, epsilon=budget.epsilon, norm=budget.norm, batch_size=batch_size, seed=seed
-        )
+        options = {"epsilon": budget.epsilon, "norm": budget.norm, "batch_size": batch_size, "seed": seed}
+        with _telling_progress():
+            return autoattack(model, images, labels, **options)
     generator = torch.Generator().manual_seed(seed)
     options = {"epsilon": budget.epsilon, "generator": generator} | _options(name, budget.epsilon)
     if name == "router":
