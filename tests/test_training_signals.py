@@ -1,6 +1,8 @@
 """What a signal does: at once, kept for later, handed on twice, or insisted on."""
 
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -43,6 +45,19 @@ def test_a_deferred_signal_is_kept_and_one_handed_on_twice_is_one(
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_signal_ends_also_what_a_shell_started_in_the_background() -> None:
+    """There Ctrl-C is ignored from the start."""
+    code = (
+        "import signal, time; from mocse_timm.training.signals import StopSignals\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "with StopSignals() as kept:\n"
+        "    kept.defer()\n"
+        "    signal.raise_signal(signal.SIGINT); time.sleep(1.1); signal.raise_signal(signal.SIGINT)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGINT, ended.stderr
 
 
 def test_only_the_main_thread_is_handed_signals() -> None:

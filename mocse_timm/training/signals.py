@@ -19,7 +19,8 @@ class StopSignals:
     """A ``with`` block in which a signal raises :class:`mocse_timm.checks.Stopped`, or is kept in ``received``.
 
     It is kept once :meth:`defer` was called; another one, a second later or more, then acts as if this block were not
-    there. Outside of the main thread, where Python hands out no signals, the block changes nothing.
+    there, and ends the process if it would be ignored. Outside of the main thread, where Python hands out no signals,
+    the block changes nothing.
     """
 
     def __init__(self) -> None:
@@ -52,6 +53,8 @@ class StopSignals:
         if self.received is not None:
             if time.monotonic() - self._received_at >= SAME:
                 self._restore()
+                if signal.getsignal(number) is signal.SIG_IGN:  # a shell starts what runs in the background like that
+                    signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
             return
         self.received, self._received_at = signal.Signals(number), time.monotonic()
