@@ -30,7 +30,7 @@ MODELS = {
     "mocse": f"--model mocse --model-kwargs {THREE_BLOCKS} num_experts=2 expert_width=0.25",
     "advmoe": f"--model advmoe --model-kwargs {THREE_BLOCKS} width=0.5",
 }
-DIGITS = "--img-size 8 --padding 1 --hflip 0 --batch-size 64 --epochs 8 --opt adamw --lr 0.01 --val-interval 8"
+DIGITS = "--img-size 8 --padding 1 --hflip 0 --batch-size 64 --epochs 8 --opt adamw --lr 0.003 --val-interval 8"
 FULL = "MOCSE_TIMM_FAULT_CASES" in os.environ
 BACKEND = "inductor" if FULL else "aot_eager"
 WAYS = {
