@@ -90,11 +90,11 @@ def test_workers_that_get_the_signal_too_change_nothing(
 def test_a_second_ctrl_c_ends_at_once(trainings: Trainings, tmp_path: Path) -> None:
     """The first is waiting for a batch of validation that takes long."""
     run = tmp_path / "run"
-    data = ["--dataset", write_images(tmp_path / "images", training=1, validation=25), "--img-size", "32", "-vb", "100"]
+    data = ["--dataset", write_images(tmp_path / "images", training=1, validation=50), "--img-size", "32", "-vb", "200"]
     flags = [*data, "--model", "cifar_wrn28_10", "--output", str(tmp_path), "--experiment", "run", *OFTEN]
     training = trainings.start(*flags)
     wait_until(lambda: states(run) or training.ended(), "the end of the first epoch")
-    time.sleep(0.2)
+    time.sleep(1)  # a signal before validation has begun would end the training in good order
     training.send(signal.SIGINT)
     wait_until(lambda: "a second signal stops at once" in training.said or training.ended(), "an answer")
     time.sleep(1.5)  # two within a second are one, sent twice
