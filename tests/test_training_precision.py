@@ -31,7 +31,7 @@ MODELS = {
     "advmoe": f"--model advmoe --model-kwargs {THREE_BLOCKS} width=0.5",
 }
 DIGITS = "--img-size 8 --padding 1 --hflip 0 --batch-size 64"
-LEARNING = {  # until AdvMoE's router settles, rounding alone changes routes; under AdamW it does not: ends differ by points
+LEARNING = {  # until AdvMoE's router settles, which it does not under AdamW, rounding alone changes routes
     "mocse": "--epochs 8 --opt adamw --lr 0.01 --val-interval 8",
     "advmoe": "--epochs 20 --opt sgd --lr 0.05 --val-interval 20",
 }
