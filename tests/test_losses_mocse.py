@@ -54,6 +54,30 @@ def test_total_is_cross_entropy_plus_weighted_experts() -> None:
     torch.testing.assert_close(result.total, result.aggregate + 0.5 * result.experts)
 
 
+def test_positive_weight_is_that_of_torchs_binary_cross_entropy() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(5, 4, 2), torch.tensor([0, 3, 1, 1, 2])
+    log_odds = logits[:, :, 1] - logits[:, :, 0]
+    expected = F.binary_cross_entropy_with_logits(
+        log_odds, F.one_hot(labels, 4).float(), reduction="sum", pos_weight=torch.tensor(3.0)
+    )
+    torch.testing.assert_close(expert_loss(logits, labels, [1, 1, 1, 1], positive_weight=3), expected / 5)
+
+
+def test_without_the_aggregate_no_expert_learns_from_another() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(4, 3, 2, requires_grad=True), torch.tensor([0, 1, 2, 1])
+
+    def gradient_of_first_expert(others: float) -> torch.Tensor:
+        changed = torch.cat([logits[:, :1], logits[:, 1:] * others], dim=1)
+        scores = changed[:, :, 1] - changed[:, :, 0]
+        loss = mocse_loss(scores, changed, labels, group_sizes=[1, 1, 1], aggregate_loss_weight=0)
+        torch.testing.assert_close(loss.total, loss.experts)
+        return torch.autograd.grad(loss.total, logits)[0][:, 0]
+
+    torch.testing.assert_close(gradient_of_first_expert(1.0), gradient_of_first_expert(5.0), rtol=0, atol=0)
+
+
 def test_multi_label_loss_matches_hand_calculation() -> None:
     log_odds = torch.tensor([[0.0, math.log(3)]])
     # "yes" at 1/2 and at 3/4, wanted yes and no
@@ -65,6 +89,10 @@ def test_bad_input_is_one_sentence() -> None:
     logits, labels = torch.zeros(2, 3, 2), torch.tensor([0, 1])
     with pytest.raises(ValueError, match="expert_loss_weight must be at least 0, got -1"):
         mocse_loss(logits[:, :, 0], logits, labels, group_sizes=[1, 1, 1], expert_loss_weight=-1)
+    with pytest.raises(ValueError, match="aggregate_loss_weight must be at least 0, got -2"):
+        mocse_loss(logits[:, :, 0], logits, labels, group_sizes=[1, 1, 1], aggregate_loss_weight=-2)
+    with pytest.raises(ValueError, match="positive_weight must be at least 0, got nan"):
+        expert_loss(logits, labels, [1, 1, 1], positive_weight=math.nan)
     with pytest.raises(ValueError, match=r"expert logits must be \(B, 2, 3\)"):
         expert_loss(logits, labels, [2, 1])
     with pytest.raises(ValueError, match="one column a class"):

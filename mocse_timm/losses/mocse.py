@@ -34,7 +34,9 @@ def _soft_targets(targets: Tensor, num_images: int, num_classes: int) -> Tensor:
     return targets
 
 
-def expert_loss(expert_logits: Tensor, targets: Tensor, group_sizes: list[int]) -> Tensor:
+def expert_loss(
+    expert_logits: Tensor, targets: Tensor, group_sizes: list[int], *, positive_weight: float = 1.0
+) -> Tensor:
     """Return the sum over experts of their cross-entropy, averaged over the images.
 
     With one expert a class this is sum_n BCE(z_n, [y = n]), z_n the log-odds of expert n. An expert of a group
@@ -44,17 +46,20 @@ def expert_loss(expert_logits: Tensor, targets: Tensor, group_sizes: list[int]) 
         expert_logits: (B, E, G + 1).
         targets: (B,) class indices, or (B, C) weights that sum to 1 (mixup).
         group_sizes: classes of each expert, E numbers that sum to C.
+        positive_weight: at least 0, of an expert's own images; among C classes that occur alike, each expert sees C - 1
+            others for every one of its own, and C - 1 here balances them. 1 is the paper.
 
     Returns:
         Scalar, nats per image.
 
     Raises:
-        ValueError: if the logits' shape does not follow from ``group_sizes``, there are no images, or the targets are
-            neither classes nor weights of C classes.
+        ValueError: if the logits' shape does not follow from ``group_sizes``, there are no images, the targets are
+            neither classes nor weights of C classes, or ``positive_weight`` is negative.
 
     Source:
         arXiv:2311.10177, section 3: binary cross-entropy of each expert.
     """
+    check_weight("positive_weight", positive_weight)
     if min(group_sizes, default=0) < 1:
         raise ValueError(f"group_sizes must be one or more numbers of classes, each at least 1, got {group_sizes}")
     wanted = (len(group_sizes), max(group_sizes) + 1)
@@ -68,7 +73,11 @@ def expert_loss(expert_logits: Tensor, targets: Tensor, group_sizes: list[int]) 
     loss = expert_logits.new_zeros(())
     for expert, own in enumerate(weights.split(group_sizes, dim=1)):  # slices never touch the padding's -inf
         classes = log_confidences[:, expert, 1 : 1 + own.shape[1]]
-        loss = loss - (own * classes).sum() - ((1 - own.sum(dim=1)) * log_confidences[:, expert, 0]).sum()
+        loss = (
+            loss
+            - positive_weight * (own * classes).sum()
+            - ((1 - own.sum(dim=1)) * log_confidences[:, expert, 0]).sum()
+        )
     return loss / len(expert_logits)
 
 
@@ -79,9 +88,11 @@ def mocse_loss(
     *,
     group_sizes: list[int],
     expert_loss_weight: float = 1.0,
+    aggregate_loss_weight: float = 1.0,
+    positive_weight: float = 1.0,
     label_smoothing: float = 0.0,
 ) -> MoCSELoss:
-    """Return cross-entropy(scores, targets) + ``expert_loss_weight`` * :func:`expert_loss`.
+    """Return ``aggregate_loss_weight`` * cross-entropy(scores, targets) + ``expert_loss_weight`` * :func:`expert_loss`.
 
     Args:
         scores: (B, C), the aggregated class scores.
@@ -89,6 +100,8 @@ def mocse_loss(
         targets: (B,) class indices, or (B, C) weights that sum to 1 (mixup).
         group_sizes: classes of each expert.
         expert_loss_weight: at least 0; 0 trains on the aggregate alone.
+        aggregate_loss_weight: at least 0; 0 trains every expert for itself.
+        positive_weight: of an expert's own images in its loss.
         label_smoothing: of the aggregate's cross-entropy, in [0, 1); soft targets are smoothed already.
 
     Raises:
@@ -98,9 +111,10 @@ def mocse_loss(
         arXiv:2311.10177, section 3.
     """
     check_weight("expert_loss_weight", expert_loss_weight)
+    check_weight("aggregate_loss_weight", aggregate_loss_weight)
     check_weight("label_smoothing", label_smoothing, below=1)
     check_scores("scores", scores)
-    experts = expert_loss(expert_logits, targets, group_sizes)
+    experts = expert_loss(expert_logits, targets, group_sizes, positive_weight=positive_weight)
     if scores.shape != (len(expert_logits), sum(group_sizes)):
         raise ValueError(
             f"scores must have shape ({len(expert_logits)}, {sum(group_sizes)}), one row an image and one column a "
@@ -110,7 +124,7 @@ def mocse_loss(
     aggregate = F.cross_entropy(
         scores, targets if hard else targets.to(scores.dtype), label_smoothing=label_smoothing if hard else 0.0
     )
-    return MoCSELoss(aggregate + expert_loss_weight * experts, aggregate, experts)
+    return MoCSELoss(aggregate_loss_weight * aggregate + expert_loss_weight * experts, aggregate, experts)
 
 
 def multi_label_loss(log_odds: Tensor, targets: Tensor) -> Tensor:

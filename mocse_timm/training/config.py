@@ -54,6 +54,10 @@ class TrainConfig:
     """Cross-entropy on the class scores, or with each expert's own. By default mocse where there are experts."""
     expert_loss_weight: float = 1.0
     """Weight of the experts' loss in --objective mocse."""
+    aggregate_loss_weight: float = 1.0
+    """Weight of the class scores' cross-entropy in --objective mocse; 0 trains every expert for itself."""
+    expert_positive_weight: float = 1.0
+    """Weight of an expert's own images in its loss; classes less one balances "mine" and "not mine"."""
     smoothing: float = 0.0
     """Label smoothing."""
 
@@ -191,6 +195,8 @@ class TrainConfig:
                 raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give at least 1")
         for name in (
             "expert_loss_weight",
+            "aggregate_loss_weight",
+            "expert_positive_weight",
             "weight_decay",
             "warmup_epochs",
             "min_lr",
@@ -203,6 +209,8 @@ class TrainConfig:
         for name in ("lr", "lr_base", "clip_grad", "router_lr", "router_clip_grad"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give more than 0")
+        if self.expert_loss_weight == self.aggregate_loss_weight == 0:
+            raise BadInput("--expert-loss-weight and --aggregate-loss-weight are both 0: nothing would be learned")
         if self.recipe != "standard" and (self.mixup > 0 or self.cutmix > 0):
             raise BadInput(f"--recipe {self.recipe} needs one label an image: leave out --mixup and --cutmix")
         self.attack_budget()

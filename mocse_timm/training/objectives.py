@@ -21,7 +21,9 @@ def cross_entropy_objective(smoothing: float) -> PhaseLoss:
     return loss
 
 
-def mocse_objective(smoothing: float, expert_loss_weight: float) -> PhaseLoss:
+def mocse_objective(
+    smoothing: float, expert_loss_weight: float, aggregate_loss_weight: float, positive_weight: float
+) -> PhaseLoss:
     """Cross-entropy on the aggregate and on every expert, see :func:`mocse_timm.losses.mocse.mocse_loss`."""
 
     def loss(model: nn.Module, images: Tensor, targets: Tensor) -> LossResult:
@@ -34,6 +36,8 @@ def mocse_objective(smoothing: float, expert_loss_weight: float) -> PhaseLoss:
             targets,
             group_sizes=model.group_sizes,
             expert_loss_weight=expert_loss_weight,
+            aggregate_loss_weight=aggregate_loss_weight,
+            positive_weight=positive_weight,
             label_smoothing=smoothing,
         )
         return LossResult(result.total, scores, {"aggregate_loss": result.aggregate, "expert_loss": result.experts})

@@ -49,7 +49,9 @@ def _objective(config: TrainConfig, model: nn.Module) -> PhaseLoss:
         return cross_entropy_objective(config.smoothing)
     if not isinstance(model, MoCSE):
         raise BadInput(f"--objective mocse needs a model with class experts, got {config.model!r}: use --objective ce")
-    return mocse_objective(config.smoothing, config.expert_loss_weight)
+    return mocse_objective(
+        config.smoothing, config.expert_loss_weight, config.aggregate_loss_weight, config.expert_positive_weight
+    )
 
 
 def _advmoe(config: TrainConfig, model: nn.Module, lr: float, num_processes: int) -> tuple[Phase, ...]:
