@@ -17,7 +17,7 @@ FLOORS = [
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
-OUTSIDE = sorted([*ROOT.glob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
+OUTSIDE = sorted(path for folder in (".", "tests/**", "benchmarks", "recipes") for path in ROOT.glob(f"{folder}/*.py"))
 
 
 def room_of(path: Path) -> str:

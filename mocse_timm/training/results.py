@@ -101,6 +101,7 @@ def _facts(trainer: Trainer, data: DataSplits, scores: Scores) -> dict[str, Any]
         "recipe": config.recipe,
         "command": _command(config, data),
         "dataset": data.public_name,
+        "train_images": len(data.train),
         "epochs": trainer.progress.epoch + 1,
         "seed": config.seed,
         "weights": "average" if trainer.ema else "last",

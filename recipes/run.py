@@ -1,0 +1,180 @@
+"""Train and score the models of the zoo: ``python recipes/run.py``, or ``make zoo``; resumable.
+
+``recipes/zoo.yaml`` names the recipes in their order, with their seeds and how each is scored. A recipe, beside it
+in ``zoo/NAME.yaml``, is trained in OUTPUT/NAME-seedN, scored there by validate.py with the flags of
+``score/SCORE.yaml``, and its results are copied to the folder of cards: of the first seed to CARDS/NAME, beside
+the card, of the others to CARDS/NAME/seedN. What is done already is skipped, what was stopped continues.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, Lock
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ("results.json", "config.json", "summary.csv")  # the results last to be written, the first to be asked for
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of one recipe."""
+
+    name: str
+    seed: int
+    first: bool
+    """Whether its seed is the recipe's first, whose model gets the card."""
+    score: str
+    """The flags to score it with: a file in recipes/score."""
+
+    @property
+    def folder(self) -> str:
+        """Its folder among the trainings."""
+        return f"{self.name}-seed{self.seed}"
+
+    def card(self, cards: Path) -> Path:
+        """Return where its results are kept."""
+        return cards / self.name if self.first else cards / self.name / f"seed{self.seed}"
+
+
+def planned(plan: Path, names: Sequence[str] = ()) -> list[Run]:
+    """Return the trainings of ``plan`` in order: first all recipes with their first seed, then with their second.
+
+    Raises:
+        ValueError: if one of ``names`` is not in the plan.
+    """
+    recipes = yaml.safe_load(plan.read_text(encoding="utf-8"))["recipes"]
+    for name in names:
+        if name not in recipes:
+            raise ValueError(f"there is no recipe {name!r} in {plan}; choose among {', '.join(recipes)}")
+    chosen = {name: recipe for name, recipe in recipes.items() if not names or name in names}
+    rounds = max(len(recipe["seeds"]) for recipe in chosen.values())
+    return [
+        Run(name, recipe["seeds"][place], place == 0, recipe["score"])
+        for place in range(rounds)
+        for name, recipe in chosen.items()
+        if place < len(recipe["seeds"])
+    ]
+
+
+@dataclass
+class Runner:
+    """Does trainings, several at once if ``jobs`` says so, until all are done or it is told to stop."""
+
+    recipes: Path
+    """Folder of the plan, with zoo/ and score/."""
+    output: Path
+    cards: Path
+    jobs: int = 1
+    flags: dict[str, list[str]] = field(default_factory=dict)
+    """Further flags of train.py and validate.py."""
+    stopped: Event = field(default_factory=Event)
+    _children: set[subprocess.Popen] = field(default_factory=set)
+    _lock: Lock = field(default_factory=Lock)
+
+    def stop(self, number: int, _frame: object = None) -> None:
+        """Pass a signal on to what is running: each saves its state and ends."""
+        with self._lock:
+            self.stopped.set()
+            for child in self._children:
+                child.send_signal(number)
+
+    def _call(self, script: str, arguments: list[str], log: Path) -> None:
+        threads = max(1, (os.cpu_count() or 1) // self.jobs)
+        command = [sys.executable, str(ROOT / script), *arguments, *self.flags.get(script, [])]
+        with log.open("a") as output, self._lock:
+            if self.stopped.is_set():
+                raise InterruptedError
+            child = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C comes to the runner, which passes it on once
+                env=os.environ | {"OMP_NUM_THREADS": str(threads)} if self.jobs > 1 else None,
+            )
+            self._children.add(child)
+        code = child.wait()
+        with self._lock:
+            self._children.discard(child)
+        if self.stopped.is_set():
+            raise InterruptedError
+        if code != 0:
+            raise RuntimeError(f"{script} ended with exit code {code}; its output is in {log}")
+
+    def do(self, run: Run) -> str:
+        """Train, score and keep the results of one run; return what was done.
+
+        Raises:
+            InterruptedError: if the runner was told to stop.
+            RuntimeError: if a command failed.
+        """
+        folder, card = self.output / run.folder, run.card(self.cards)
+        log, start = self.output / f"{run.folder}.log", time.monotonic()
+        done = (folder / RESULTS[0]).is_file()
+        if not done:
+            recipe = ["--config", str(self.recipes / "zoo" / f"{run.name}.yaml"), "--seed", str(run.seed)]
+            where = ["--output", str(self.output), "--experiment", run.folder, "--resume", "auto"]
+            self._call("train.py", [*recipe, *where], log)
+            score = ["--config", str(self.recipes / "score" / f"{run.score}.yaml")]
+            self._call("validate.py", [str(folder), *score, "--results-file", str(folder / RESULTS[0])], log)
+        card.mkdir(parents=True, exist_ok=True)
+        for name in RESULTS:
+            part = card / f".{name}.part"
+            shutil.copyfile(folder / name, part)
+            part.replace(card / name)
+        return "was done" if done else f"done in {(time.monotonic() - start) / 60:.0f} minutes"
+
+
+def main() -> int:
+    """Do what the flags say; the exit code is 1 if a run failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", nargs="*", help="names of recipes; by default all")
+    parser.add_argument("--plan", type=Path, default=ROOT / "recipes" / "zoo.yaml")
+    parser.add_argument("--output", type=Path, default=Path("output/zoo"), help="folder of the trainings")
+    parser.add_argument("--cards", type=Path, default=Path("hub_cards"), help="folder of the results and cards")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once, each with its share of the cores")
+    parser.add_argument("--skip-carded", action="store_true", help="leave out what has results in the folder of cards")
+    parser.add_argument("--dry-run", action="store_true", help="only list what is to do")
+    parser.add_argument("--frost-dir", help="folder of the pictures that the corruption frost needs")
+    arguments = parser.parse_args()
+    if arguments.jobs < 1:
+        parser.error(f"--jobs is {arguments.jobs}: give at least 1")
+    try:
+        runs = planned(arguments.plan, arguments.recipes)
+    except ValueError as error:
+        parser.error(str(error))
+    if arguments.skip_carded:
+        runs = [run for run in runs if not (run.card(arguments.cards) / RESULTS[0]).is_file()]
+    if arguments.dry_run:
+        print("\n".join(f"{run.folder}, scored as {run.score}" for run in runs))
+        return 0
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    frost = ["--frost-dir", arguments.frost_dir] if arguments.frost_dir else []
+    runner = Runner(arguments.plan.parent, arguments.output, arguments.cards, arguments.jobs, {"validate.py": frost})
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, runner.stop)
+    failures = 0
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for run, task in [(run, pool.submit(runner.do, run)) for run in runs]:
+            try:
+                print(f"{run.folder}: {task.result()}", flush=True)
+            except InterruptedError:
+                print(f"{run.folder}: stopped; the same command continues", flush=True)
+                failures += 1
+            except (RuntimeError, OSError) as error:
+                print(f"{run.folder}: {error}", flush=True)
+                failures += 1
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
