@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := output/demo
 
-.PHONY: help install demo test lint types unit conformance fuzz faults soak test-floors benchmarks clean
+.PHONY: help install demo test lint types unit conformance fuzz faults soak test-floors benchmarks zoo zoo-table clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -71,6 +71,15 @@ benchmarks: install ## speed as ratios, and how many timm backbones can be wrapp
 	$(BIN)/python benchmarks/hub.py
 	$(BIN)/python benchmarks/saving.py
 	$(BIN)/python benchmarks/backbone_coverage.py
+
+FROST  :=  # folder of the pictures that the corruption frost needs; without it frost is left out
+
+zoo: install ## train, score and card every model of recipes/zoo.yaml; resumable: days on two cores
+	$(BIN)/python recipes/run_zoo.py $(if $(FROST),--frost-dir $(FROST))
+	$(MAKE) zoo-table
+
+zoo-table: install ## rebuild every table, card and plot of the zoo from the results in hub_cards
+	$(BIN)/python recipes/zoo_tables.py
 
 clean: ## remove the environment and everything generated
 	rm -rf $(VENV) .conformance output build dist *.egg-info .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Train and score the models of the zoo: ``python recipes/run.py``, or ``make zoo``; resumable.
+"""Train and score the models of the zoo: ``python recipes/run_zoo.py``, or ``make zoo``; resumable.
 
 ``recipes/zoo.yaml`` names the recipes in their order, with their seeds and how each is scored. A recipe, beside it
 in ``zoo/NAME.yaml``, is trained in OUTPUT/NAME-seedN, scored there by validate.py with the flags of

@@ -43,7 +43,7 @@ def write_plan(folder: Path, recipes: dict[str, dict], seeds: list[int]) -> Path
 
 def command(plan: Path, *flags: str) -> list[str]:
     where = ["--plan", str(plan), "--output", str(plan.parent / "runs"), "--cards", str(plan.parent / "cards")]
-    return [sys.executable, str(RECIPES / "run.py"), *where, *flags]
+    return [sys.executable, str(RECIPES / "run_zoo.py"), *where, *flags]
 
 
 def run(plan: Path, *flags: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,134 @@
+"""The results of the zoo's trainings, read from the folder of cards, and differences between two recipes.
+
+Letters: S seeds, N images, K x V cells of corruptions and severities.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from run_zoo import RESULTS, Run, planned
+
+from mocse_timm.evaluation.comparison import Difference
+from mocse_timm.evaluation.corruption_scores import MEANS, CorruptionScores, standard_error
+from mocse_timm.hub.facts import Facts, read_facts
+from mocse_timm.hub.results import Results, read_results
+
+__all__ = ["Recipe", "Table", "difference", "read_recipes", "read_tables", "training_minutes"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One training of a recipe, as its files tell."""
+
+    run: Run
+    facts: Facts
+    results: Results
+    minutes: float
+    """That training took, validation and saving left out."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe and those of its trainings that are done, by seed."""
+
+    name: str
+    what: str
+    """One sentence, the second line of its file."""
+    file: Path
+    trained: dict[int, Trained]
+
+    @property
+    def first(self) -> Trained:
+        """The training whose model has the card."""
+        return next(iter(self.trained.values()))
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is compared with what."""
+
+    title: str
+    baseline: str
+    rows: list[str]
+
+
+def training_minutes(summary: Path, images: int) -> float:
+    """Return the minutes that training on ``images`` an epoch took, by the speeds in ``summary`` (summary.csv)."""
+    with summary.open(newline="") as file:
+        return sum(images / float(row["train_images_per_second"]) for row in csv.DictReader(file)) / 60
+
+
+def _read(run: Run, cards: Path) -> Trained | None:
+    folder = run.card(cards)
+    if not (folder / RESULTS[0]).is_file():
+        return None
+    facts = read_facts(folder)
+    minutes = training_minutes(folder / "summary.csv", int(facts.content["mocse_timm"]["train_images"]))
+    return Trained(run, facts, read_results(folder), minutes)
+
+
+def read_recipes(plan: Path, cards: Path) -> dict[str, Recipe]:
+    """Return every recipe of ``plan`` by name, with the trainings that have results in ``cards``.
+
+    Raises:
+        BadInput: if a file of results is there and cannot be used.
+    """
+    recipes: dict[str, Recipe] = {}
+    for run in planned(plan):
+        file = plan.parent / "zoo" / f"{run.name}.yaml"
+        what = file.read_text(encoding="utf-8").splitlines()[1].removeprefix("# ")
+        recipe = recipes.setdefault(run.name, Recipe(run.name, what, file, {}))
+        trained = _read(run, cards)
+        if trained is not None:
+            recipe.trained[run.seed] = trained
+    return recipes
+
+
+def read_tables(plan: Path) -> list[Table]:
+    """Return the comparisons of ``plan``."""
+    return [Table(**table) for table in yaml.safe_load(plan.read_text(encoding="utf-8"))["tables"]]
+
+
+def _per_image(scores: CorruptionScores, which: str) -> np.ndarray | None:
+    if which == "clean":
+        return None if scores.clean_correct is None else scores.clean_correct.astype(float)
+    return scores.only([name for name in MEANS[which] if name in scores.corruptions]).per_image()
+
+
+def _corrupted(recipe: Recipe, seeds: Sequence[int]) -> list[CorruptionScores]:
+    found = [recipe.trained[seed].results.corruptions for seed in seeds]
+    return [scores for scores in found if scores is not None]
+
+
+def difference(ours: Recipe, theirs: Recipe, which: str) -> Difference | None:
+    """Return by how many points ``ours`` is better under corruption, with its standard error over the images.
+
+    The seeds that both have are paired, and so are the images: the (S, N) differences are averaged over the seeds, and
+    the error is that of the mean of the N numbers left. It says nothing of other seeds.
+
+    Args:
+        ours: a recipe with results.
+        theirs: the baseline.
+        which: a set of :data:`MEANS`, or ``clean``: the same images uncorrupted.
+
+    Returns:
+        None if they have no seed in common or were not scored on the same corrupted images.
+    """
+    seeds = [seed for seed in ours.trained if seed in theirs.trained]
+    pairs = list(zip(_corrupted(ours, seeds), _corrupted(theirs, seeds), strict=False))
+    if len(pairs) != len(seeds) or not seeds:
+        return None
+    rows = []
+    for mine, baseline in pairs:
+        same = (mine.images, mine.source, mine.corruptions) == (baseline.images, baseline.source, baseline.corruptions)
+        a, b = _per_image(mine, which), _per_image(baseline, which)
+        if not same or a is None or b is None:
+            return None
+        rows.append(a - b)
+    values = np.mean(rows, axis=0)
+    error = standard_error(values)
+    return None if error is None else Difference(100 * float(values.mean()), error)

@@ -1,0 +1,204 @@
+"""Rebuild what the zoo's results say: ``python recipes/zoo_tables.py``, or ``make zoo-table``.
+
+From the results in hub_cards: the tables of ``recipes/zoo.yaml`` between the two marks of README, the two plots in
+docs, the line "Expected" of every recipe, and as ``python -m mocse_timm.hub zoo`` does every card and the page of all.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from zoo_results import Recipe, Table, difference, read_recipes, read_tables
+
+from mocse_timm.checks import BadInput, command
+from mocse_timm.corruptions.names import GROUPS
+from mocse_timm.evaluation.comparison import compare
+from mocse_timm.evaluation.heatmap import as_png, draw_heatmap
+from mocse_timm.evaluation.output_files import write_whole
+from mocse_timm.hub.card_scores import attack_title
+from mocse_timm.hub.card_tables import millions, table
+from mocse_timm.hub.results import Results
+from mocse_timm.hub.zoo_table import write_zoo
+
+__all__ = ["expected", "main", "render_table", "with_tables"]
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- the zoo's tables: made by make zoo-table -->", "<!-- end of the zoo's tables -->"
+
+
+def _corrupted(which: str) -> Callable[[Results], float | None]:
+    def value(results: Results) -> float | None:
+        mean = results.corruptions.mean(which) if results.corruptions is not None else None
+        return None if mean is None or not mean.complete else mean.top1
+
+    return value
+
+
+def _attacked(name: str) -> Callable[[Results], float | None]:
+    return lambda results: results.robustness.robust_top1.get(name) if results.robustness is not None else None
+
+
+def _expert_use(results: Results) -> float | None:
+    routing = results.robustness.routing if results.robustness is not None else None
+    return None if routing is None else max(routing.use)
+
+
+SCORES: dict[str, Callable[[Results], float | None]] = {
+    "clean": lambda results: results.scores.top1,
+    "15": _corrupted("benchmark"),
+    "19": _corrupted("all"),
+    **{group: _corrupted(group) for group in GROUPS},
+    **{attack_title(name): _attacked(name) for name in ("pgd50", "autoattack", "router")},
+    "most used expert %": _expert_use,
+    "ECE": lambda results: results.scores.ece,
+}
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    """Return the mean of a few seeds and half the distance of the farthest two."""
+    if len(values) == 1:
+        return f"{values[0]:.2f}"
+    return f"{fmean(values):.2f} ± {(max(values) - min(values)) / 2:.2f}"
+
+
+def _values(recipe: Recipe, value: Callable[[Results], float | None]) -> list[float]:
+    found = [value(trained.results) for trained in recipe.trained.values()]
+    return [number for number in found if number is not None]
+
+
+def _difference(recipe: Recipe, baseline: Recipe) -> str:
+    if recipe is baseline:
+        return ""
+    found = difference(recipe, baseline, "benchmark")
+    return "" if found is None else f"{found.points:+.2f} ± {found.standard_error:.2f}"
+
+
+def render_table(comparison: Table, recipes: dict[str, Recipe]) -> str:
+    """Return one comparison in Markdown: a row a recipe that has results; empty if none has.
+
+    Raises:
+        BadInput: if it names a recipe that is not in the plan.
+    """
+    for name in (comparison.baseline, *comparison.rows):
+        if name not in recipes:
+            raise BadInput(f"the table {comparison.title!r} names {name!r}, which is no recipe of the plan")
+    rows = [recipes[name] for name in comparison.rows if recipes[name].trained]
+    if not rows:
+        return ""
+    shown = {title: value for title, value in SCORES.items() if any(_values(recipe, value) for recipe in rows)}
+    baseline = recipes[comparison.baseline]
+    header = ["model", "seeds", "MMACs", "parameters", *shown, f"15, less {baseline.name}", "images/s", "minutes"]
+    lines = []
+    for recipe in rows:
+        cost = recipe.first.results.computation
+        scores = [_mean_and_spread(values) if (values := _values(recipe, shown[title])) else "" for title in shown]
+        lines.append(
+            [
+                f"[{recipe.name}](hub_cards/{recipe.name}/README.md)",
+                str(len(recipe.trained)),
+                f"{cost.macs / 1e6:,.1f}",
+                millions(cost.parameters),
+                *scores,
+                _difference(recipe, baseline),
+                f"{cost.images_per_second:,.0f}",
+                f"{fmean(trained.minutes for trained in recipe.trained.values()):.0f}",
+            ]
+        )
+    if not any(line[-3] for line in lines):
+        header, lines = [*header[:-3], *header[-2:]], [[*line[:-3], *line[-2:]] for line in lines]
+    missing = [name for name in comparison.rows if not recipes[name].trained]
+    parts = [f"**{comparison.title}**", table(header, *lines)]
+    if missing:
+        parts.append(f"Not trained yet: {', '.join(f'`{name}`' for name in missing)}.")
+    return "\n\n".join(parts)
+
+
+def with_tables(readme: str, tables: str) -> str:
+    """Return ``readme`` with ``tables`` between its two marks.
+
+    Raises:
+        BadInput: if a mark is missing.
+    """
+    if BEGIN not in readme or END not in readme:
+        raise BadInput(f"README.md lacks the lines {BEGIN!r} and {END!r}; put them where the tables belong")
+    return f"{readme.partition(BEGIN)[0]}{BEGIN}\n\n{tables}\n\n{END}{readme.partition(END)[2]}"
+
+
+def expected(recipe: Recipe) -> str:
+    """Return the line of a recipe's file that says what it is known to give."""
+    if not recipe.trained:
+        return "# Expected: not measured yet."
+    first = recipe.first
+    shown = ("clean", "15", "19", attack_title("pgd50"), attack_title("autoattack"))
+    scores = [f"{title} {number:.2f} %" for title in shown if (number := SCORES[title](first.results)) is not None]
+    hardware = first.facts.training.hardware or "an unknown machine"
+    return f"# Expected: {', '.join(scores)}; {first.minutes:.0f} minutes of training on {hardware}."
+
+
+def _write_expected(recipe: Recipe) -> None:
+    lines = recipe.file.read_text(encoding="utf-8").splitlines()
+    lines[2] = expected(recipe)
+    write_whole(recipe.file, "\n".join(lines) + "\n", "recipe")
+
+
+def draw_cost(recipes: dict[str, Recipe], path: Path) -> bool:
+    """Draw accuracy under corruption against MACs, a point a recipe with its spread; return whether there was any."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.subplots()
+    drawn = False
+    for recipe in recipes.values():
+        if values := _values(recipe, SCORES["15"]):
+            macs, middle = recipe.first.results.computation.macs / 1e6, fmean(values)
+            spread = [[middle - min(values)], [max(values) - middle]]
+            colour = "C0" if recipe.first.facts.kind == "dense" else "C1"
+            axes.errorbar([macs], [middle], yerr=spread, fmt="o", color=colour, capsize=3)
+            axes.annotate(recipe.name, (macs, middle), xytext=(6, 4), textcoords="offset points", fontsize=8)
+            drawn = True
+    axes.set(xlabel="MMACs an image", ylabel="accuracy under 15 corruptions, %", xscale="log")
+    axes.grid(alpha=0.3)
+    if drawn:
+        write_whole(path, as_png(figure), "plot")
+    return drawn
+
+
+def draw_differences(recipe: Recipe, baseline: Recipe, path: Path) -> bool:
+    """Draw every cell of ``recipe`` and its difference from ``baseline``, first seeds; return whether both have any."""
+    if not (recipe.trained and baseline.trained):
+        return False
+    ours, theirs = recipe.first.results.corruptions, baseline.first.results.corruptions
+    if ours is None or theirs is None:
+        return False
+    comparison = compare(ours, theirs, baseline.name)
+    write_whole(path, as_png(draw_heatmap(recipe.name, ours, comparison)), "plot")
+    return True
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the results and write tables, plots, cards and the recipes' expected numbers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plan", type=Path, default=ROOT / "recipes" / "zoo.yaml")
+    parser.add_argument("--cards", type=Path, default=ROOT / "hub_cards")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of the plots")
+    parsed = parser.parse_args(arguments)
+    recipes, comparisons = read_recipes(parsed.plan, parsed.cards), read_tables(parsed.plan)
+    texts = [text for comparison in comparisons if (text := render_table(comparison, recipes))]
+    page = with_tables(parsed.readme.read_text(encoding="utf-8"), "\n\n".join(texts) or "No model is trained yet.")
+    write_whole(parsed.readme, page, "README")
+    for recipe in recipes.values():
+        _write_expected(recipe)
+    draw_cost(recipes, parsed.docs / "zoo_cost.png")
+    first = comparisons[0]
+    against = next(name for name in first.rows if name != first.baseline)
+    draw_differences(recipes[against], recipes[first.baseline], parsed.docs / "zoo_differences.png")
+    for path in write_zoo(parsed.cards):
+        print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""The zoo's tables from invented results: every number against one worked out from the same answers."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hub_runs import attacked, corrupted, edit_json, make_run
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
+
+from zoo_results import difference, read_recipes, read_tables, training_minutes
+from zoo_tables import BEGIN, END, main, render_table
+
+SUMMARY = "epoch,train_images_per_second\n0,100.0\n1,50.0\n"
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Path:
+    """A plan of three recipes: two with two seeds of results, a third without any."""
+    (tmp_path / "zoo").mkdir()
+    for name in ("dense", "mixture", "later"):
+        (tmp_path / "zoo" / f"{name}.yaml").write_text(
+            f"# the command\n# What {name} is.\n# Expected: old.\nmodel: x\n"
+        )
+    recipes = {name: {"seeds": [5, 6], "score": "corrupted"} for name in ("dense", "mixture", "later")}
+    tables = [{"title": "Better?", "baseline": "dense", "rows": ["dense", "mixture", "later"]}]
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump({"recipes": recipes, "tables": tables}, sort_keys=False))
+    for name, model, first in (("dense", "cifar_preact18", 10), ("mixture", "mocse_preact18", 20)):
+        for folder, seed in ((f"cards/{name}", first), (f"cards/{name}/seed6", first + 1)):
+            make_run(tmp_path / folder, model, corruptions=corrupted(seed, mixture=name == "mixture"))
+            edit_json(tmp_path / folder / "config.json", "mocse_timm", "train_images", value=6000)
+            (tmp_path / folder / "summary.csv").write_text(SUMMARY)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text(f"before\n{BEGIN}\nold tables\n{END}\nafter\n")
+    return tmp_path
+
+
+def run(zoo: Path) -> int:
+    places = {"plan": "plan.yaml", "cards": "cards", "readme": "README.md", "docs": "docs"}
+    return main([word for flag, name in places.items() for word in (f"--{flag}", str(zoo / name))])
+
+
+def row(text: str, name: str) -> dict[str, str]:
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    found = next(line for line in lines if line[0].startswith(f"[{name}]"))
+    return dict(zip(lines[0], found, strict=True))
+
+
+def test_minutes_follow_from_the_speed_of_every_epoch(tmp_path: Path) -> None:
+    (tmp_path / "summary.csv").write_text(SUMMARY)
+    assert training_minutes(tmp_path / "summary.csv", 6000) == pytest.approx(1 + 2)
+
+
+def test_difference_pairs_seeds_and_images(zoo: Path) -> None:
+    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    found = difference(recipes["mixture"], recipes["dense"], "benchmark")
+    answers = {seed: corrupted(seed).correct for seed in (10, 11, 20, 21)}
+    benchmark = {seed: np.asarray(cells)[:15].reshape(75, 37) for seed, cells in answers.items()}
+    by_image = (benchmark[20].mean(0) - benchmark[10].mean(0) + benchmark[21].mean(0) - benchmark[11].mean(0)) / 2
+    assert found is not None
+    assert found.points == pytest.approx(100 * by_image.mean())
+    assert found.standard_error == pytest.approx(100 * np.sqrt(by_image.var(ddof=1) / 37))
+
+
+def test_difference_needs_the_same_images(zoo: Path) -> None:
+    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    edit_json(zoo / "cards" / "dense" / "results.json", "corruptions", "images", value="others")
+    others = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    assert difference(recipes["mixture"], others["dense"], "benchmark") is None
+    assert difference(recipes["mixture"], recipes["later"], "benchmark") is None
+
+
+def test_a_row_has_means_spreads_costs_and_the_difference(zoo: Path) -> None:
+    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    text = render_table(read_tables(zoo / "plan.yaml")[0], recipes)
+    mixture, dense = row(text, "mixture"), row(text, "dense")
+    ours = [100 * float(np.asarray(corrupted(seed).correct)[:15].mean()) for seed in (20, 21)]
+    assert mixture["15"] == f"{sum(ours) / 2:.2f} ± {abs(ours[0] - ours[1]) / 2:.2f}"
+    theirs = [100 * float(np.asarray(corrupted(seed).correct)[:15].mean()) for seed in (10, 11)]
+    assert mixture["15, less dense"].startswith(f"{(sum(ours) - sum(theirs)) / 2:+.2f} ± ")
+    assert dense["15, less dense"] == ""
+    assert (mixture["seeds"], mixture["minutes"], mixture["MMACs"]) == ("2", "3", "87.2")
+    assert "AutoAttack" not in mixture
+    assert "Not trained yet: `later`." in text
+
+
+def test_attacked_models_have_their_columns(zoo: Path) -> None:
+    folder = make_run(zoo / "cards" / "later", "advmoe_resnet18", robustness=attacked())
+    edit_json(folder / "config.json", "mocse_timm", "train_images", value=6000)
+    (folder / "summary.csv").write_text(SUMMARY)
+    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    later = row(render_table(read_tables(zoo / "plan.yaml")[0], recipes), "later")
+    assert (later["PGD, 50 steps"], later["AutoAttack"], later["most used expert %"]) == ("31.30", "35.00", "56.25")
+    assert later["15"] == later["15, less dense"] == ""
+
+
+def test_readme_recipes_plots_and_cards_are_rebuilt(zoo: Path) -> None:
+    assert run(zoo) == 0
+    readme = (zoo / "README.md").read_text()
+    assert readme.startswith(f"before\n{BEGIN}\n\n**Better?**\n\n| model |") and readme.endswith(f"{END}\nafter\n")
+    lines = {name: (zoo / "zoo" / f"{name}.yaml").read_text().splitlines() for name in ("mixture", "later")}
+    assert re.fullmatch(
+        r"# Expected: clean 85\.61 %, 15 \d\d\.\d\d %, 19 \d\d\.\d\d %; 3 minutes of training on .*\.",
+        lines["mixture"][2],
+    )
+    assert lines["mixture"][1::2] == ["# What mixture is.", "model: x"]
+    assert lines["later"][2] == "# Expected: not measured yet."
+    for picture in ("zoo_cost.png", "zoo_differences.png"):
+        assert (zoo / "docs" / picture).read_bytes().startswith(b"\x89PNG")
+    assert (zoo / "cards" / "README.md").is_file() and (zoo / "cards" / "mixture" / "README.md").is_file()
+    assert run(zoo) == 0
+    assert (zoo / "README.md").read_text() == readme
+
+
+def test_what_cannot_be_used_is_one_sentence(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = yaml.safe_load((zoo / "plan.yaml").read_text())
+    plan["tables"][0]["rows"].append("nothing")
+    (zoo / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    assert run(zoo) == 2
+    assert "names 'nothing', which is no recipe of the plan" in capsys.readouterr().err
+    (zoo / "README.md").write_text("no marks")
+    plan["tables"][0]["rows"].pop()
+    (zoo / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    assert run(zoo) == 2
+    assert "README.md lacks the lines" in capsys.readouterr().err
+    assert (zoo / "README.md").read_text() == "no marks"
