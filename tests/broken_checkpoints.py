@@ -30,6 +30,7 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
     ("mocse_preact18", {"num_classes": 2, "backbone_args": NARROW | {"stem_channels": 8}}),
     ("advmoe_resnet18", {"num_classes": 2, "backbone_args": NARROW}),
     ("cifar_vgg16_bn", {"num_classes": 2, **NARROW}),
+    ("ensemble", {"num_classes": 2, "num_experts": 2, "backbone_args": NARROW}),
     ("test_resnet", {"num_classes": 2}),
 ]
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
@@ -42,7 +43,15 @@ WORDS = st.one_of(
         ["", "avg", "/etc/passwd", "../x.pth", "hf-hub:a/b", "https://x.org/y", "cpu", "F64", "F99", "\x1b[2J"]
     ),
     st.sampled_from(
-        ["mocse", "advmoe", "cifar_preact18", "resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"]
+        [
+            "mocse",
+            "ensemble",
+            "advmoe",
+            "cifar_preact18",
+            "resnet18",
+            "vit_tiny_patch16_224",
+            "swin_tiny_patch4_window7_224",
+        ]
     ),
 )
 NAMES = st.one_of(

@@ -29,6 +29,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mocse_preact18": {"expert_width": 0.0625},
     "mocse_preact18_shared": {"width": 0.125, "expert_width": 0.0625},
     "advmoe_resnet18": {"width": 0.125},
+    "ensemble": {"num_experts": 2, "expert_width": 0.0625},
 }
 
 

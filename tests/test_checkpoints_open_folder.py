@@ -41,6 +41,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "no classes": ("mocse", {"num_experts": 2, "num_classes": 0, "expert_width": 0.0625}),
     "mixture of swins": ("mocse", {"num_classes": 2, **SWIN}),
     "mixture of tied": ("mocse", {"num_classes": 2, **TIED}),
+    "ensemble": ("ensemble", {"num_experts": 2, "expert_width": 0.0625, "num_classes": 4}),
     "routed": ("advmoe_resnet18", {"width": 0.125, "num_experts": 3}),
     "routed, not normalised": ("advmoe_resnet18", {"width": 0.125, "normalize": False}),
     "routed swin": ("advmoe", SWIN),

@@ -25,6 +25,7 @@ NAME = "user/small"
 KINDS = {
     "corruptions": ("mocse_preact18", {}),
     "no scores but clean ones": ("mocse_preact18_shared", {"experts": True}),
+    "an ensemble": ("ensemble", {"corruptions": corrupted()}),
     "attacks": ("advmoe_resnet18", {"robustness": attacked()}),
     "dense, on an archive": ("cifar_preact18", {"corruptions": corrupted(source="CIFAR-10-C", dataset="cifar10")}),
     "without frost": (
@@ -142,7 +143,8 @@ def test_metadata_hold_every_score_each_under_a_name_of_its_own(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("model", "mixture"), [("mocse_preact18", True), ("advmoe_resnet18", True), ("cifar_preact18", False)]
+    ("model", "mixture"),
+    [("mocse_preact18", True), ("advmoe_resnet18", True), ("ensemble", False), ("cifar_preact18", False)],
 )
 def test_tags_say_what_it_is(tmp_path: Path, model: str, mixture: bool) -> None:
     data = yaml.safe_load(build_card(make_run(tmp_path / "run", model, experts=False), repo_id=NAME).split("---")[1])
@@ -197,6 +199,7 @@ def test_the_papers_are_those_of_architecture_and_recipe(tmp_path: Path) -> None
         ("mocse_preact18", "trades"): ["2311.10177", "1901.08573"],
         ("advmoe_resnet18", "advmoe"): ["2308.10110", "1901.08573"],
         ("cifar_preact18", "standard"): [],
+        ("ensemble", "standard"): [],
     }
     for place, ((model, recipe), papers) in enumerate(cited.items()):
         text = card_of(tmp_path / str(place), model, facts={"recipe": recipe}, experts=False)

@@ -9,7 +9,7 @@ from timm.models import group_parameters
 
 import mocse_timm.models  # noqa: F401  (registers the models)
 from mocse_timm.models.backbones import parts_as_groups, pooling_name, prefix_groups
-from mocse_timm.models.mocse import EXPERTS
+from mocse_timm.models.mixture import EXPERTS
 
 
 @pytest.mark.parametrize(

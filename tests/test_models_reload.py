@@ -35,7 +35,7 @@ save_file(logits, root / "reloaded.safetensors")
 
 def narrow(name: str, **arguments: Any) -> Any:
     """Build ``name`` at an eighth of the width."""
-    widths: dict[str, Any] = {"expert_width": 0.125} if name.startswith("mocse") else {"width": 0.125}
+    widths: dict[str, Any] = {"expert_width": 0.125} if name.startswith(("mocse", "ensemble")) else {"width": 0.125}
     if name.endswith("_shared"):
         widths["width"] = 0.125
     torch.manual_seed(0)
@@ -50,6 +50,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in NAM
     ),
     "routed_timm_backbone": ("advmoe", {"backbone": "test_vit", "width": None, "num_experts": 3, "img_size": 32}),
     "no_classes": ("mocse", {"num_classes": 0, "num_experts": 4}),
+    "shared_ensemble": ("ensemble", {"num_experts": 3, "width": 0.125, "shared_stages": 2}),
     "two_classes": ("mocse_preact18_shared", {"num_classes": 2}),
 }
 

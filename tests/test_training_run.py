@@ -123,6 +123,7 @@ def test_expert_loss_weight_zero_trains_on_the_aggregate_alone(tmp_path: Path) -
         (["--dataset", "digit"], "unknown data set 'digit'"),
         (["--dataset", "folder:nowhere"], "nowhere"),
         (["--objective", "mocse"], "--objective mocse needs a model with class experts"),
+        (["--objective", "ensemble"], "--objective ensemble needs an ensemble, got 'cifar_preact18'"),
         (["--expert-loss-weight", "0", "--aggregate-loss-weight", "0"], "are both 0: nothing would be learned"),
         (["--expert-positive-weight", "-1"], "--expert-positive-weight is -1.0: give 0 or more"),
         (["--opt", "adamq"], "--opt adamq"),

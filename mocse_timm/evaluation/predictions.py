@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from mocse_timm.checks import BadInput
 from mocse_timm.models.aggregation import class_log_odds
+from mocse_timm.models.ensemble import Ensemble
 from mocse_timm.models.mocse import MoCSE
 from mocse_timm.modes import evaluating
 
@@ -52,13 +53,14 @@ def answer(model: nn.Module, images: Tensor, amp_dtype: torch.dtype | None = Non
         amp_dtype: bfloat16 or float16 for autocast, None for the weights' own precision.
     """
     autocast = _autocast(images.device, amp_dtype)
-    if not isinstance(model, MoCSE):
+    if not isinstance(model, MoCSE | Ensemble):
         with autocast:
             return model(images).float(), None
     with autocast:
         expert_logits = model.forward_experts(images)
     expert_logits = expert_logits.float()  # aggregation subtracts near-equal numbers: not in 16 bits
-    return model.aggregate(expert_logits), class_log_odds(expert_logits, model.group_sizes)
+    scores = model.aggregate(expert_logits)
+    return scores, class_log_odds(expert_logits, model.group_sizes) if isinstance(model, MoCSE) else None
 
 
 def predict(

@@ -19,6 +19,7 @@ from mocse_timm.evaluation.corruption_scoring import answer_cells, score_answers
 from mocse_timm.evaluation.corruption_source import Share, Source
 from mocse_timm.evaluation.gather import gather_in_order
 from mocse_timm.evaluation.predictions import Predictions, predict
+from mocse_timm.models.mixture import Mixture
 from mocse_timm.models.mocse import MoCSE
 from mocse_timm.models.normalized import image_channels, normalized
 
@@ -31,8 +32,8 @@ def model_size(model: nn.Module) -> int:
 
 
 def _compile(model: nn.Module) -> None:
-    """Compile in place; for MoCSE each expert by itself, as they run one after the other."""
-    for part in model.experts if isinstance(model, MoCSE) else [model]:
+    """Compile in place; each expert of a mixture by itself, as they run one after the other."""
+    for part in model.experts if isinstance(model, Mixture) else [model]:
         part.compile()
 
 

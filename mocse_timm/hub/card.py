@@ -42,7 +42,7 @@ def card_data(facts: Facts, results: Results, *, repo_id: str) -> ModelCardData:
     ``library_name`` is ours and not timm: the Hub would show timm's own loading snippet, which fails without
     ``import mocse_timm``. The tag ``timm`` keeps the model where timm's models are looked for.
     """
-    mixture = ["mixture-of-experts"] if facts.kind != "dense" else []
+    mixture = ["mixture-of-experts"] if facts.kind in ("mocse", "advmoe") else []
     repository = data_name(facts.training.dataset).repository
     return ModelCardData(
         license="apache-2.0",

@@ -37,6 +37,10 @@ WHAT = {
         "A mixture of experts inside every layer, [AdvMoE](https://arxiv.org/abs/2308.10110): a router gives each "
         "image one path, at the cost of one expert."
     ),
+    "ensemble": (
+        "An ensemble of {count} networks that each tell all classes, their probabilities averaged: the control to "
+        "mixtures of class-specific experts."
+    ),
     "dense": "A dense network: one of the baselines that mixtures of experts are measured against.",
 }
 WEIGHTS = {
@@ -54,7 +58,8 @@ def introduction(facts: Facts, results: Results) -> str:
     few = facts.options.get("num_experts")
     grouped = few is not None and few < facts.num_classes
     what = WHAT[facts.kind].format(
-        experts=f"{few} experts that share out the classes" if grouped else "one expert for each class"
+        experts=f"{few} experts that share out the classes" if grouped else "one expert for each class",
+        count=few,
     )
     options = ", ".join(f"`{name}={json.dumps(value)}`" for name, value in facts.options.items())
     made = f"`{facts.architecture}`" + (f" with {options}" if options else "")

@@ -36,6 +36,6 @@ TRADES = """\
 
 
 def citations(facts: Facts) -> list[str]:
-    """Return the entries for a model of this architecture, trained by this recipe; none for a plain dense network."""
-    found = {"mocse": [MOCSE], "advmoe": [ADVMOE], "dense": []}[facts.kind]
+    """Return the entries for a model of this architecture, trained by this recipe; none for plain dense networks."""
+    found = {"mocse": [MOCSE], "advmoe": [ADVMOE]}.get(facts.kind, [])
     return found + ([TRADES] if facts.training.recipe in ("trades", "advmoe") else [])

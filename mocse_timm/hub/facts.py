@@ -11,7 +11,7 @@ from mocse_timm.hub.typed_json import from_json
 
 __all__ = ["Facts", "Kind", "read_facts"]
 
-Kind = Literal["mocse", "advmoe", "dense"]
+Kind = Literal["mocse", "advmoe", "ensemble", "dense"]
 
 NOT_OPTIONS = ("num_classes", "in_chans", "global_pool")  # model_args that are said elsewhere, or by default
 
@@ -48,7 +48,7 @@ class Facts:
     @property
     def kind(self) -> Kind:
         """Which kind of model it is; every mixture of ours says so in its name."""
-        for kind in ("mocse", "advmoe"):
+        for kind in ("mocse", "advmoe", "ensemble"):
             if self.architecture.split("_")[0] == kind:
                 return kind
         return "dense"

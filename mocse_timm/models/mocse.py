@@ -1,49 +1,31 @@
 """MoCSE: a mixture of class-specific experts around any timm backbone.
 
 Every expert is a network of its own that answers "mine" or "not mine"; their answers are aggregated
-without parameters. Letters: B images, C classes, E experts, D features.
+without parameters. Letters: B images, C classes, E experts, G classes of the largest group.
 
 Paper: `Towards Improving Robustness Against Common Corruptions using Mixture of Class Specific Experts` -
 https://arxiv.org/abs/2311.10177
 """
 
-import copy
 from typing import Any
 
-import torch
-from timm.layers import get_channel_dim
-from timm.models._features import feature_take_indices
-from torch import Tensor, nn
+from torch import Tensor
 
 from mocse_timm.models.aggregation import AGGREGATIONS, aggregate, split_classes, stack_expert_logits
-from mocse_timm.models.backbones import parts_as_groups, pooling_name, prefix_groups
-from mocse_timm.models.mocse_experts import build_experts, mixed_feature_info
-from mocse_timm.models.parallel_experts import can_run_in_parallel, run_in_parallel
-from mocse_timm.models.tied_weights import save_tied_weights_once
+from mocse_timm.models.mixture import Mixture
 
 __all__ = ["MoCSE"]
 
-EXPERTS = r"(?:trunk|experts\.\d+)"  # where a backbone's layers are
 
-
-class MoCSE(nn.Module):
+class MoCSE(Mixture):
     """One expert network for each class, or for each group of classes, run on every image.
 
     Args:
         backbone: name of the timm model every expert is.
-        backbone_args: further arguments of that model; JSON values.
         num_classes: C; 0 for features without classifiers (then ``num_experts`` must be given).
         num_experts: E; None for one expert a class, fewer for groups of neighbouring classes.
         aggregation: 'log_odds', 'log_confidence' or 'confidence', see :func:`aggregate`.
-        expert_width: the experts' ``width``, for this package's 32x32 backbones.
-        width: the shared stages' ``width``, likewise.
-        shared_stages: how many first stages (and the stem) run once for all experts; 0 is the paper.
-        backbone_pretrained: start every expert from the weights timm has for the backbone, or from those of
-            the 'local-dir:' or 'hf-hub:' source named here. Never recorded on save.
-        in_chans: image channels.
-        global_pool: timm's pooling name; None for the backbone's own.
-        img_size: input size, for backbones that need to know it.
-        drop_rate: dropout before each expert's classifier, in [0, 1); None for the backbone's own.
+        **networks: how the experts are built, see :class:`Mixture`; ``shared_stages`` 0 is the paper.
 
     Attributes:
         group_sizes: classes of each expert, E numbers.
@@ -56,203 +38,43 @@ class MoCSE(nn.Module):
         arXiv:2311.10177, section 3.
     """
 
-    __jit_unused_properties__ = ["_model_args"]
-
     def __init__(
         self,
         backbone: str = "cifar_preact18",
-        backbone_args: dict[str, Any] | None = None,
         num_classes: int = 10,
         num_experts: int | None = None,
         aggregation: str = "log_confidence",
-        expert_width: float | None = None,
-        width: float | None = None,
-        shared_stages: int = 0,
-        backbone_pretrained: bool | str = False,
-        in_chans: int = 3,
-        global_pool: str | None = None,
-        img_size: int | tuple[int, int] | None = None,
-        drop_rate: float | None = None,
-        device=None,
-        dtype=None,
+        **networks: Any,
     ):
-        super().__init__()
         if aggregation not in AGGREGATIONS:
             raise ValueError(f"aggregation must be one of {', '.join(AGGREGATIONS)}, got {aggregation!r}")
         if num_classes < 0:
             raise ValueError(f"num_classes must be at least 0, got {num_classes}")
         if num_classes == 0 and num_experts is None:
             raise ValueError("num_classes is 0: say how many experts there are with num_experts")
-        self.backbone = backbone
+        experts = num_classes if num_experts is None else num_experts
+        sizes = split_classes(num_classes or experts, experts)
+        outputs = [size + 1 if num_classes else 0 for size in sizes]
+        super().__init__(outputs, backbone=backbone, num_classes=num_classes, **networks)
         self.aggregation = aggregation
-        self.shared_stages = shared_stages
-        self.num_classes = num_classes
-        self.in_chans = in_chans
         self.one_expert_per_class = num_experts is None or num_experts == num_classes
-        num_experts = num_classes if num_experts is None else num_experts
-        self.group_sizes = split_classes(num_classes or num_experts, num_experts)
-        self.trunk, self.experts = build_experts(
-            backbone,
-            backbone_args or {},
-            [size + 1 if num_classes else 0 for size in self.group_sizes],
-            expert_width=expert_width,
-            width=width,
-            shared_stages=shared_stages,
-            pretrained=backbone_pretrained,
-            arguments={
-                "in_chans": in_chans,
-                "global_pool": global_pool,
-                "img_size": img_size,
-                "drop_rate": drop_rate,
-                "device": device,
-                "dtype": dtype,
-            },
-        )
-        expert: Any = self.experts[0]
-        self.output_fmt = str(getattr(expert, "output_fmt", "NCHW"))
-        self._map_channels = get_channel_dim(self.output_fmt)
-        if hasattr(expert, "feature_info"):
-            self.feature_info = mixed_feature_info(expert.feature_info, shared_stages, num_experts)
-        self._sync_sizes()
-        save_tied_weights_once(self)
+        self.group_sizes = sizes
 
-    @property
-    def _model_args(self) -> dict[str, Any]:
-        arguments = dict(self.__dict__.get("_recorded_args", {}))
-        arguments["aggregation"] = self.aggregation  # recorded even where it is the default, which may change
-        arguments.pop("num_experts", None)  # reset_classifier may have changed it
+    def _to_save(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        saved = arguments | {"aggregation": self.aggregation}  # even where it is the default, which may change
+        saved.pop("num_experts", None)  # reset_classifier may have changed it
         if not self.one_expert_per_class or self.num_classes == 0:
-            arguments["num_experts"] = len(self.experts)
-        return arguments
+            saved["num_experts"] = len(self.experts)
+        return saved
 
-    @_model_args.setter
-    def _model_args(self, arguments: dict[str, Any]) -> None:
-        # timm writes these into config.json: a reload must not fetch the backbone's weights a second time
-        self.__dict__["_recorded_args"] = {k: v for k, v in arguments.items() if k != "backbone_pretrained"}
-
-    def _every_expert(self) -> list[Any]:
-        return list(self.experts)
-
-    def _sync_sizes(self) -> None:
-        if len(self.experts) > 0:
-            expert: Any = self.experts[0]
-            self.num_features = len(self.experts) * int(expert.num_features)
-            self.head_hidden_size = len(self.experts) * int(getattr(expert, "head_hidden_size", expert.num_features))
-            self.global_pool = pooling_name(expert)
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Return timm's pattern that sorts parameters into layers: the same layer of all experts together."""
-        expert = self._every_expert()[0]
-        if not hasattr(expert, "group_matcher"):
-            return prefix_groups(parts_as_groups(expert), EXPERTS)
-        return prefix_groups(expert.group_matcher(coarse=coarse), EXPERTS)
-
-    def no_weight_decay(self) -> set[str]:
-        """Return the parameters the backbone wants without weight decay, in every expert."""
-        expert = self._every_expert()[0]
-        names = expert.no_weight_decay() if hasattr(expert, "no_weight_decay") else set()
-        return {f"experts.{i}.{name}" for i in range(len(self.experts)) for name in names}
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute activations in the backward pass, in the trunk and in every expert."""
-        for expert in self._every_expert():
-            expert.set_grad_checkpointing(enable)  # refused by backbones that cannot
-        self.trunk.grad_checkpointing = enable
-
-    def get_classifier(self) -> tuple[nn.Module, ...]:
-        """Return the experts' classifiers, in the order of their classes."""
-        return tuple(expert.get_classifier() for expert in self._every_expert())
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Give every expert a new classifier; None keeps the pooling.
-
-        With one expert a class, experts are dropped, or copied in turn, until there is one for each class. The
-        experts of groups, and those of a model built without classes, stay as far as there is a class for each.
-        0 classes: features only, all experts stay.
-        """
-        have = len(self.experts)
-        wanted = have
+    def _share_out(self, num_classes: int) -> list[int]:
+        # with one expert a class, there will be one for each of the new classes; the experts of groups, and those of a
+        # model built without classes, stay as far as there is a class for each; without classes all stay
+        wanted = len(self.experts)
         if num_classes > 0:
-            wanted = num_classes if self.one_expert_per_class else min(have, num_classes)
+            wanted = num_classes if self.one_expert_per_class else min(wanted, num_classes)
         self.group_sizes = split_classes(num_classes or wanted, wanted)
-        experts = [self.experts[i] if i < have else copy.deepcopy(self.experts[i % have]) for i in range(wanted)]
-        self.experts = nn.ModuleList(experts)
-        self.experts.training = self.training  # not train(), which would thaw batch norms frozen on purpose
-        self.num_classes = num_classes
-        pool = () if global_pool is None else (global_pool,)
-        for expert, size in zip(self._every_expert(), self.group_sizes, strict=True):
-            expert.reset_classifier(size + 1 if num_classes else 0, *pool)
-        self._sync_sizes()
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Return chosen feature maps, the experts' side by side; those of shared stages stand once.
-
-        Arguments are timm's: see :meth:`mocse_timm.models.cifar_net.CifarNet.forward_intermediates`.
-        """
-        taps, last_taken = feature_take_indices(len(self.feature_info), indices)
-        shared = self.trunk.forward_stages(x)
-        if len(self.experts) == 0 or (stop_early and last_taken < self.shared_stages):
-            intermediates = [shared[tap + 1] for tap in taps]
-            return intermediates if intermediates_only else (shared[last_taken + 1], intermediates)
-        own = [tap for tap in taps if tap >= self.shared_stages] or [len(self.feature_info) - 1]
-        finals, columns = [], []
-        for expert in self._every_expert():
-            options = {"norm": norm, "stop_early": stop_early, "output_fmt": output_fmt}
-            final, features = expert.forward_intermediates(shared[-1], indices=own, **options)
-            finals.append(final)
-            columns.append(features)
-        feature_dim = 1 if output_fmt == "NCHW" else -1
-        joined = iter([torch.cat(features, dim=feature_dim) for features in zip(*columns, strict=True)])
-        intermediates = [shared[tap + 1] if tap < self.shared_stages else next(joined) for tap in taps]
-        return intermediates if intermediates_only else (self._side_by_side(finals), intermediates)
-
-    def prune_intermediate_layers(
-        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Remove what comes after the last of ``indices``; pruned into the trunk, the experts go altogether."""
-        taps, last_taken = feature_take_indices(len(self.feature_info), indices)
-        if last_taken < self.shared_stages:
-            self.trunk.stages = self.trunk.stages[: last_taken + 1]
-            self.experts = nn.ModuleList()
-            self.num_classes = 0
-            self.num_features = self.head_hidden_size = self.feature_info[last_taken]["num_chs"]
-            return taps
-        for expert in self._every_expert():
-            expert.prune_intermediate_layers([last_taken], prune_norm=prune_norm, prune_head=prune_head)
-        self.num_classes = 0 if prune_head else self.num_classes
-        self._sync_sizes()
-        return taps
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Map images (B, in_chans, H, W) in [0, 1] to the experts' unpooled features side by side (B, D, h, w)."""
-        x = self.trunk(x)
-        if len(self.experts) == 0:
-            return x
-        return self._side_by_side([expert.forward_features(x) for expert in self._every_expert()])
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Map the features of :meth:`forward_features` to scores (B, C), or to pooled features (B, D)."""
-        if len(self.experts) == 0:
-            return x
-        chunks = x.chunk(len(self.experts), dim=self._feature_dim(x))
-        outputs: list[Tensor] = []
-        for expert, chunk in zip(self._every_expert(), chunks, strict=True):
-            outputs.append(expert.forward_head(chunk, pre_logits=pre_logits))
-        return torch.cat(outputs, dim=1) if pre_logits else self._join(outputs)
-
-    def _feature_dim(self, x: Tensor) -> int:
-        return self._map_channels if x.ndim == 4 else x.ndim - 1  # tokens (B, N, D) and pooled (B, D) end in D
-
-    def _side_by_side(self, outputs: list[Tensor]) -> Tensor:
-        return torch.cat(outputs, dim=self._feature_dim(outputs[0]))
+        return [size + 1 if num_classes else 0 for size in self.group_sizes]
 
     def aggregate(self, expert_logits: Tensor) -> Tensor:
         """Turn expert logits (B, E, G + 1) into class scores (B, C) by this model's aggregation."""
@@ -270,19 +92,3 @@ class MoCSE(nn.Module):
         :mod:`mocse_timm.models.aggregation`.
         """
         return stack_expert_logits(self._outputs(self.trunk(x)), self.group_sizes)
-
-    def _outputs(self, x: Tensor) -> list[Tensor]:
-        if not torch.jit.is_scripting():
-            if can_run_in_parallel(self.experts, x):
-                return run_in_parallel(self.experts, x)
-        outputs: list[Tensor] = []
-        for expert in self.experts:
-            outputs.append(expert(x))
-        return outputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images (B, in_chans, H, W) in [0, 1] to class scores (B, C)."""
-        x = self.trunk(x)
-        if len(self.experts) == 0:
-            return x
-        return self._join(self._outputs(x))

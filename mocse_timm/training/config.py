@@ -50,8 +50,9 @@ class TrainConfig:
     grad_accum_steps: int = 1
     """Batches whose gradients are added up to one optimiser step."""
 
-    objective: Literal["ce", "mocse"] | None = None
-    """Cross-entropy on the class scores, or with each expert's own. By default mocse where there are experts."""
+    objective: Literal["ce", "mocse", "ensemble"] | None = None
+    """Cross-entropy on the class scores; with each class expert's own; of each network of an ensemble. By default what
+    suits the model."""
     expert_loss_weight: float = 1.0
     """Weight of the experts' loss in --objective mocse."""
     aggregate_loss_weight: float = 1.0

@@ -1,13 +1,15 @@
 """What one phase minimises: losses of a model on a batch, put together from ``mocse_timm.losses``."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mocse_timm.losses.mocse import mocse_loss
+from mocse_timm.models.ensemble import Ensemble
 from mocse_timm.models.mocse import MoCSE
 from mocse_timm.training.phases import LossResult, PhaseLoss
 
-__all__ = ["cross_entropy_objective", "mocse_objective"]
+__all__ = ["cross_entropy_objective", "ensemble_objective", "mocse_objective"]
 
 
 def cross_entropy_objective(smoothing: float) -> PhaseLoss:
@@ -41,5 +43,18 @@ def mocse_objective(
             label_smoothing=smoothing,
         )
         return LossResult(result.total, scores, {"aggregate_loss": result.aggregate, "expert_loss": result.experts})
+
+    return loss
+
+
+def ensemble_objective(smoothing: float) -> PhaseLoss:
+    """Cross-entropy of every expert on all classes, summed: what is not shared learns as if it were alone."""
+
+    def loss(model: nn.Module, images: Tensor, targets: Tensor) -> LossResult:
+        assert isinstance(model, Ensemble)
+        expert_logits = model.forward_experts(images).float()
+        label_smoothing = smoothing if targets.ndim == 1 else 0.0
+        each = [F.cross_entropy(logits, targets, label_smoothing=label_smoothing) for logits in expert_logits.unbind(1)]
+        return LossResult(torch.stack(each).sum(), model.aggregate(expert_logits))
 
     return loss

@@ -9,10 +9,11 @@ from torch import nn
 
 from mocse_timm.checks import BadInput
 from mocse_timm.models.advmoe import AdvMoE
+from mocse_timm.models.ensemble import Ensemble
 from mocse_timm.models.mocse import MoCSE
 from mocse_timm.training.adversarial import expert_turn, pgd_objective, router_turn, trades_objective
 from mocse_timm.training.config import TrainConfig
-from mocse_timm.training.objectives import cross_entropy_objective, mocse_objective
+from mocse_timm.training.objectives import cross_entropy_objective, ensemble_objective, mocse_objective
 from mocse_timm.training.phases import Phase, PhaseLoss
 
 __all__ = ["build_recipe", "learning_rate"]
@@ -44,9 +45,14 @@ def _optimizer(config: TrainConfig, module: nn.Module, lr: float, layer_decay: f
 
 
 def _objective(config: TrainConfig, model: nn.Module) -> PhaseLoss:
-    objective = config.objective or ("mocse" if isinstance(model, MoCSE) else "ce")
+    by_default = "mocse" if isinstance(model, MoCSE) else "ensemble" if isinstance(model, Ensemble) else "ce"
+    objective = config.objective or by_default
     if objective == "ce":
         return cross_entropy_objective(config.smoothing)
+    if objective == "ensemble":
+        if not isinstance(model, Ensemble):
+            raise BadInput(f"--objective ensemble needs an ensemble, got {config.model!r}: use --objective ce")
+        return ensemble_objective(config.smoothing)
     if not isinstance(model, MoCSE):
         raise BadInput(f"--objective mocse needs a model with class experts, got {config.model!r}: use --objective ce")
     return mocse_objective(
@@ -57,7 +63,7 @@ def _objective(config: TrainConfig, model: nn.Module) -> PhaseLoss:
 def _advmoe(config: TrainConfig, model: nn.Module, lr: float, num_processes: int) -> tuple[Phase, ...]:
     if not isinstance(model, AdvMoE):
         raise BadInput(f"--recipe advmoe needs a model with a router (advmoe*), got {config.model!r}: use trades")
-    if config.objective == "mocse":
+    if config.objective in ("mocse", "ensemble"):
         _objective(config, model)
     budget = config.attack_budget()
     experts = expert_turn(budget, config.beta, config.smoothing)

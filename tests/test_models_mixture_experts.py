@@ -1,6 +1,6 @@
 """Names of layers inside a mixture."""
 
-from mocse_timm.models.mocse_experts import expert_layer_names
+from mocse_timm.models.mixture_experts import expert_layer_names
 
 
 def test_layer_names_stand_in_every_expert() -> None:

@@ -1,4 +1,4 @@
-"""Building the experts of a MoCSE model, and the names and shapes that follow from having several of them."""
+"""Building the experts of a mixture, and the names and shapes that follow from having several of them."""
 
 import copy
 from typing import Any

@@ -1,4 +1,4 @@
-"""The registered MoCSE models: :class:`mocse_timm.models.mocse.MoCSE` around named backbones."""
+"""The registered mixtures of whole networks: MoCSE around named backbones, and the ensemble it is compared with."""
 
 from typing import Any
 
@@ -14,13 +14,15 @@ from torch import Tensor
 
 from mocse_timm.models.backbones import BACKBONE_FACTS, count_taps, require_backbone
 from mocse_timm.models.cifar_net import cifar_cfg
+from mocse_timm.models.ensemble import Ensemble
+from mocse_timm.models.mixture_experts import expert_layer_names
 from mocse_timm.models.mocse import MoCSE
-from mocse_timm.models.mocse_experts import expert_layer_names
 
 __all__ = []
 
 default_cfgs = generate_default_cfgs(
     {
+        "ensemble.untrained": cifar_cfg("stem"),
         "mocse.untrained": cifar_cfg("stem"),
         "mocse_preact18.untrained": cifar_cfg("stem"),
         "mocse_preact18_shared.untrained": cifar_cfg("stem"),
@@ -51,32 +53,47 @@ def _count_experts(kwargs: dict[str, Any], cfg: PretrainedCfg) -> int:
     return kwargs.get("num_classes") or cfg.num_classes
 
 
-def _create_mocse(variant: str, pretrained: bool, *, backbone: str, **kwargs: Any) -> MoCSE:
-    require_backbone(backbone)
+def _create(model_cls: type, variant: str, pretrained: bool, experts: int, *, backbone: str, **kwargs: Any) -> Any:
+    """Let timm build a mixture of so many ``experts``; what its cfg says of the backbone's layers holds for each."""
     backbone_cfg = timm.get_pretrained_cfg(backbone) or PretrainedCfg()
     saved_cfg = kwargs.pop("pretrained_cfg", None)
     overlay = {} if isinstance(saved_cfg, dict) else {key: getattr(backbone_cfg, key) for key in BACKBONE_FACTS}
-    num_experts = _count_experts(kwargs, resolve_pretrained_cfg(variant, pretrained_cfg=saved_cfg))
-    if kwargs.get("num_classes") == 0:
-        kwargs["num_experts"] = num_experts
-    first_conv = expert_layer_names(backbone_cfg.first_conv, num_experts)
+    first_conv = expert_layer_names(backbone_cfg.first_conv, experts)
     if kwargs.get("shared_stages"):
         first_conv = f"trunk.{backbone_cfg.first_conv}"
-    overlay |= {"first_conv": first_conv, "classifier": expert_layer_names(backbone_cfg.classifier, num_experts)}
+    overlay |= {"first_conv": first_conv, "classifier": expert_layer_names(backbone_cfg.classifier, experts)}
     feature_cfg: dict[str, Any] = {"feature_cls": "getter"}
     if kwargs.get("features_only"):
         feature_cfg["out_indices"] = tuple(range(count_taps(backbone)))
     return build_model_with_cfg(
-        MoCSE,
+        model_cls,
         variant,
         pretrained,
         pretrained_cfg=saved_cfg,
         pretrained_cfg_overlay=overlay | (kwargs.pop("pretrained_cfg_overlay", None) or {}),
-        pretrained_filter_fn=_fit_checkpoint,
         feature_cfg=feature_cfg,
         backbone=backbone,
         **kwargs,
     )
+
+
+def _create_mocse(variant: str, pretrained: bool, *, backbone: str, **kwargs: Any) -> MoCSE:
+    require_backbone(backbone)
+    experts = _count_experts(kwargs, resolve_pretrained_cfg(variant, pretrained_cfg=kwargs.get("pretrained_cfg")))
+    if kwargs.get("num_classes") == 0:
+        kwargs["num_experts"] = experts
+    given = kwargs | {"backbone": backbone, "pretrained_filter_fn": _fit_checkpoint}
+    return _create(MoCSE, variant, pretrained, experts, **given)
+
+
+@register_model
+def ensemble(
+    pretrained: bool = False, *, backbone: str = "cifar_preact18", num_experts: int = 10, **kwargs: Any
+) -> Ensemble:
+    """Networks that each tell all classes, around any timm model, named by ``backbone``; the control to MoCSE."""
+    require_backbone(backbone)
+    given = kwargs | {"backbone": backbone, "num_experts": num_experts}
+    return _create(Ensemble, "ensemble", pretrained, num_experts, **given)
 
 
 @register_model
