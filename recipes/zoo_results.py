@@ -4,16 +4,18 @@ Letters: S seeds, N images, K x V cells of corruptions and severities.
 """
 
 import csv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 from run_zoo import RESULTS, Run, planned
 
 from mocse_timm.evaluation.comparison import Difference
-from mocse_timm.evaluation.corruption_scores import MEANS, CorruptionScores, standard_error
+from mocse_timm.evaluation.corruption_scores import MEANS, standard_error
+from mocse_timm.evaluation.image_answers import unpack
 from mocse_timm.hub.facts import Facts, read_facts
 from mocse_timm.hub.results import Results, read_results
 
@@ -93,19 +95,23 @@ def read_tables(plan: Path) -> list[Table]:
     return [Table(**table) for table in yaml.safe_load(plan.read_text(encoding="utf-8"))["tables"]]
 
 
-def _per_image(scores: CorruptionScores, which: str) -> np.ndarray | None:
+def _answers(results: Results, which: str) -> tuple[Any, NDArray[np.float64]] | None:
+    """Return what was scored, and (N,) how often each image was named right; None if that was not kept."""
+    robust, scores = results.robustness, results.corruptions
+    if robust is not None and robust.images and which in robust.correct:
+        same = (robust.images, robust.norm, robust.epsilon, robust.options.get(which))
+        return same, unpack(robust.correct[which], robust.num_images).astype(float)
+    if scores is None or (which != "clean" and which not in MEANS):
+        return None
+    same = (scores.images, scores.source, scores.corruptions)
     if which == "clean":
-        return None if scores.clean_correct is None else scores.clean_correct.astype(float)
-    return scores.only([name for name in MEANS[which] if name in scores.corruptions]).per_image()
-
-
-def _corrupted(recipe: Recipe, seeds: Sequence[int]) -> list[CorruptionScores]:
-    found = [recipe.trained[seed].results.corruptions for seed in seeds]
-    return [scores for scores in found if scores is not None]
+        return None if scores.clean_correct is None else (same, scores.clean_correct.astype(float))
+    found = scores.only([name for name in MEANS[which] if name in scores.corruptions]).per_image()
+    return None if found is None else (same, found)
 
 
 def difference(ours: Recipe, theirs: Recipe, which: str) -> Difference | None:
-    """Return by how many points ``ours`` is better under corruption, with its standard error over the images.
+    """Return by how many points ``ours`` is better, with its standard error over the images.
 
     The seeds that both have are paired, and so are the images: the (S, N) differences are averaged over the seeds, and
     the error is that of the mean of the N numbers left. It says nothing of other seeds.
@@ -113,22 +119,20 @@ def difference(ours: Recipe, theirs: Recipe, which: str) -> Difference | None:
     Args:
         ours: a recipe with results.
         theirs: the baseline.
-        which: a set of :data:`MEANS`, or ``clean``: the same images uncorrupted.
+        which: a set of :data:`MEANS`, or ``clean``: the same images uncorrupted; or an attack, or ``none``: the same
+            images before it.
 
     Returns:
-        None if they have no seed in common or were not scored on the same corrupted images.
+        None if they have no seed in common or were not scored on the same images.
     """
-    seeds = [seed for seed in ours.trained if seed in theirs.trained]
-    pairs = list(zip(_corrupted(ours, seeds), _corrupted(theirs, seeds), strict=False))
-    if len(pairs) != len(seeds) or not seeds:
-        return None
     rows = []
-    for mine, baseline in pairs:
-        same = (mine.images, mine.source, mine.corruptions) == (baseline.images, baseline.source, baseline.corruptions)
-        a, b = _per_image(mine, which), _per_image(baseline, which)
-        if not same or a is None or b is None:
+    for seed in (seed for seed in ours.trained if seed in theirs.trained):
+        mine, baseline = (_answers(recipe.trained[seed].results, which) for recipe in (ours, theirs))
+        if mine is None or baseline is None or mine[0] != baseline[0]:
             return None
-        rows.append(a - b)
+        rows.append(mine[1] - baseline[1])
+    if not rows:
+        return None
     values = np.mean(rows, axis=0)
     error = standard_error(values)
     return None if error is None else Difference(100 * float(values.mean()), error)

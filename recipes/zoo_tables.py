@@ -54,6 +54,7 @@ SCORES: dict[str, Callable[[Results], float | None]] = {
     "most used expert %": _expert_use,
     "ECE": lambda results: results.scores.ece,
 }
+PAIRED = {"15": "benchmark", attack_title("pgd50"): "pgd50", attack_title("autoattack"): "autoattack"}
 
 
 def _mean_and_spread(values: Sequence[float]) -> str:
@@ -68,10 +69,8 @@ def _values(recipe: Recipe, value: Callable[[Results], float | None]) -> list[fl
     return [number for number in found if number is not None]
 
 
-def _difference(recipe: Recipe, baseline: Recipe) -> str:
-    if recipe is baseline:
-        return ""
-    found = difference(recipe, baseline, "benchmark")
+def _difference(recipe: Recipe, baseline: Recipe, which: str) -> str:
+    found = None if recipe is baseline else difference(recipe, baseline, which)
     return "" if found is None else f"{found.points:+.2f} ± {found.standard_error:.2f}"
 
 
@@ -89,9 +88,14 @@ def render_table(comparison: Table, recipes: dict[str, Recipe]) -> str:
         return ""
     shown = {title: value for title, value in SCORES.items() if any(_values(recipe, value) for recipe in rows)}
     baseline = recipes[comparison.baseline]
-    header = ["model", "seeds", "MMACs", "parameters", *shown, f"15, less {baseline.name}", "images/s", "minutes"]
+    differences = {
+        f"{title}, less {baseline.name}": found
+        for title, which in PAIRED.items()
+        if any(found := [_difference(recipe, baseline, which) for recipe in rows])
+    }
+    header = ["model", "seeds", "MMACs", "parameters", *shown, *differences, "images/s", "minutes"]
     lines = []
-    for recipe in rows:
+    for place, recipe in enumerate(rows):
         cost = recipe.first.results.computation
         scores = [_mean_and_spread(values) if (values := _values(recipe, shown[title])) else "" for title in shown]
         lines.append(
@@ -101,13 +105,11 @@ def render_table(comparison: Table, recipes: dict[str, Recipe]) -> str:
                 f"{cost.macs / 1e6:,.1f}",
                 millions(cost.parameters),
                 *scores,
-                _difference(recipe, baseline),
+                *(found[place] for found in differences.values()),
                 f"{cost.images_per_second:,.0f}",
                 f"{fmean(trained.minutes for trained in recipe.trained.values()):.0f}",
             ]
         )
-    if not any(line[-3] for line in lines):
-        header, lines = [*header[:-3], *header[-2:]], [[*line[:-3], *line[-2:]] for line in lines]
     missing = [name for name in comparison.rows if not recipes[name].trained]
     parts = [f"**{comparison.title}**", table(header, *lines)]
     if missing:

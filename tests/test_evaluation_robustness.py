@@ -1,5 +1,6 @@
 """Scores under attack, and the checks that keep a hidden gradient from passing for robustness."""
 
+import hashlib
 import json
 import logging
 import math
@@ -13,6 +14,8 @@ from routers import bright_and_dark, spread
 from torch import Tensor, nn
 
 from mocse_timm.checks import BadInput
+from mocse_timm.data import load_data
+from mocse_timm.evaluation.image_answers import unpack
 from mocse_timm.evaluation.report import render_robustness, robust_row
 from mocse_timm.evaluation.robustness import parse_attacks, score_robustness
 from mocse_timm.evaluation.run import main
@@ -43,6 +46,8 @@ def test_robust_accuracy_of_a_linear_model_is_the_share_beyond_reach() -> None:
     assert (scores.num_images, scores.clean_top1) == (5, 80)
     assert scores.robust_top1["pgd10"] == 40
     assert scores.robust_top1["pgd1"] > 40
+    assert unpack(scores.correct["none"], 5).tolist() == [True, True, True, True, False]
+    assert unpack(scores.correct["pgd10"], 5).tolist() == [False, False, True, True, False]
     assert all(check.passed for check in scores.checks), scores.checks
     row = robust_row(scores)
     assert (row["robust_pgd10"], row["checks_failed"]) == (40, "")
@@ -121,6 +126,14 @@ def test_use_of_experts_is_counted_by_class_and_flips_by_attack() -> None:
     assert routing.flipped["router"] > 0
 
 
+def fingerprint_of_twenty_digits() -> str:
+    """Worked out from the set itself: every fifth image of each class, twenty of them by chance."""
+    labels = load_data("digits", model_size=8).validation.labels
+    assert isinstance(labels, Tensor)
+    places = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:20].sort().values
+    return hashlib.sha256(places.numpy().tobytes() + labels[places].numpy().tobytes()).hexdigest()[:16]
+
+
 def test_validate_attacks_a_fixed_subset_and_writes_all_down(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,6 +148,8 @@ def test_validate_attacks_a_fixed_subset_and_writes_all_down(
         row["row"].pop("images_per_second")
         row["computation"].pop("images_per_second")
     assert rows[0] == rows[1]
+    assert len(unpack(rows[0]["robustness"]["correct"]["pgd3"], 20)) == 20
+    assert rows[0]["robustness"]["images"] == fingerprint_of_twenty_digits()
     assert rows[0]["row"]["attack_images"] == rows[0]["robustness"]["num_images"] == 20
     assert rows[0]["robustness"]["options"]["pgd3"] == {"steps": 3, "step_size": 8 / 255 / 4}
     assert "under attack: 20 images, linf, epsilon 0.03137 (8/255)" in capsys.readouterr().out

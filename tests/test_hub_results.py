@@ -46,6 +46,7 @@ def test_an_incomplete_mean_is_not_among_the_main_scores(tmp_path: Path) -> None
         (("scores", "top1"), "99", "scores.top1 is '99'"),
         (("scores", "top1"), 185.0, "185.0 stands where a percentage belongs"),
         (("row",), {}, "row lacks 'dataset'"),
+        (("robustness", "correct"), {"pgd50": "gYA="}, "2 bytes of answers for 1000 images"),
         (("corruptions", "cells"), {}, "results.json cannot be used"),
         (("corruptions", "cells", "no_noise"), {}, "results.json cannot be used"),
         (("corruptions", "comparison", "clean"), 3, "comparison.clean is 3"),
@@ -54,7 +55,7 @@ def test_an_incomplete_mean_is_not_among_the_main_scores(tmp_path: Path) -> None
 def test_results_that_are_not_ours_are_refused_in_a_sentence(
     tmp_path: Path, path: tuple[str, ...], value: object, said: str
 ) -> None:
-    run = make_run(tmp_path / "run")
+    run = make_run(tmp_path / "run", corruptions=corrupted(), baseline=corrupted(1), robustness=attacked())
     edit_json(run / "results.json", *path, value=value)
     with pytest.raises(BadInput, match=re.escape(said)) as refusal:
         build_card(run, repo_id=NAME)

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
 from zoo_results import difference, read_recipes, read_tables, training_minutes
 from zoo_tables import BEGIN, END, main, render_table
+
+from mocse_timm.evaluation.image_answers import pack
 
 SUMMARY = "epoch,train_images_per_second\n0,100.0\n1,50.0\n"
 
@@ -65,6 +68,29 @@ def test_difference_pairs_seeds_and_images(zoo: Path) -> None:
     assert found.standard_error == pytest.approx(100 * np.sqrt(by_image.var(ddof=1) / 37))
 
 
+def test_attacked_images_are_paired_too(zoo: Path) -> None:
+    generator = np.random.default_rng(0)
+    answers = {
+        name: {s: generator.random(1000) < share for s in (5, 6)} for name, share in (("dense", 0.3), ("mixture", 0.4))
+    }
+    for name, of_seed in answers.items():
+        for seed, right in of_seed.items():
+            file = zoo / "cards" / name / ("" if seed == 5 else "seed6") / "results.json"
+            scores = replace(attacked(), images="the same", correct={"autoattack": pack(right)})
+            edit_json(file, "robustness", value=asdict(scores))
+    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    found = difference(recipes["mixture"], recipes["dense"], "autoattack")
+    by_image = sum(answers["mixture"][s].astype(float) - answers["dense"][s] for s in (5, 6)) / 2
+    assert found is not None
+    assert found.points == pytest.approx(100 * by_image.mean())
+    assert found.standard_error == pytest.approx(100 * np.sqrt(by_image.var(ddof=1) / 1000))
+    mixture = row(render_table(read_tables(zoo / "plan.yaml")[0], recipes), "mixture")
+    assert mixture["AutoAttack, less dense"] == f"{found.points:+.2f} ± {found.standard_error:.2f}"
+    edit_json(zoo / "cards" / "dense" / "results.json", "robustness", "epsilon", value=4 / 255)
+    others = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    assert difference(recipes["mixture"], others["dense"], "autoattack") is None
+
+
 def test_difference_needs_the_same_images(zoo: Path) -> None:
     recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
     edit_json(zoo / "cards" / "dense" / "results.json", "corruptions", "images", value="others")
@@ -95,6 +121,7 @@ def test_attacked_models_have_their_columns(zoo: Path) -> None:
     later = row(render_table(read_tables(zoo / "plan.yaml")[0], recipes), "later")
     assert (later["PGD, 50 steps"], later["AutoAttack"], later["most used expert %"]) == ("31.30", "35.00", "56.25")
     assert later["15"] == later["15, less dense"] == ""
+    assert "AutoAttack, less dense" not in later
 
 
 def test_readme_recipes_plots_and_cards_are_rebuilt(zoo: Path) -> None:

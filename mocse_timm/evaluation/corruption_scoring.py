@@ -3,7 +3,6 @@
 Letters: K corruptions, S severities, N images, C classes.
 """
 
-import hashlib
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -16,11 +15,12 @@ from tqdm import tqdm
 from mocse_timm.evaluation.corruption_scores import CorruptionScores
 from mocse_timm.evaluation.corruption_source import Source
 from mocse_timm.evaluation.gather import gather_in_order
+from mocse_timm.evaluation.image_answers import fingerprint
 from mocse_timm.evaluation.metrics import calibration_error
 from mocse_timm.evaluation.predictions import Predictions, answer, check_finite
 from mocse_timm.modes import evaluating
 
-__all__ = ["Answers", "answer_cells", "fingerprint", "score_answers"]
+__all__ = ["Answers", "answer_cells", "score_answers"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,11 +87,6 @@ def answer_cells(
         confidences=gather_in_order(confidences, accelerator).cpu(),
         labels=gather_in_order(labels, accelerator).cpu(),
     )
-
-
-def fingerprint(chosen: Tensor, labels: Tensor) -> str:
-    """Return 16 hexadecimal digits that stand for which images were scored: their places and labels, (N,) each."""
-    return hashlib.sha256(chosen.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()[:16]
 
 
 def score_answers(

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -20,6 +22,7 @@ from mocse_timm.attacks.budget import Budget, Norm
 from mocse_timm.attacks.pgd import pgd_l2, pgd_linf
 from mocse_timm.attacks.router import router_attack
 from mocse_timm.checks import BadInput
+from mocse_timm.evaluation.image_answers import pack
 from mocse_timm.evaluation.sanity import Check, check_gradients
 from mocse_timm.modes import evaluating
 
@@ -57,6 +60,12 @@ class RobustScores:
     routing: RoutingScores | None = None
     options: dict[str, Any] = field(default_factory=dict)
     """Steps and step size of each attack."""
+    images: str = ""
+    """A fingerprint of which images were attacked: equal in two reports, they can be compared in pairs; empty where it
+    is not known."""
+    correct: dict[str, str] = field(default_factory=dict)
+    """Whether each image is named right, under each attack and, as ``none``, before: (N,) answers, packed as
+    :mod:`mocse_timm.evaluation.image_answers` has it; empty where they are not known."""
 
 
 def parse_attacks(text: str) -> list[str]:
@@ -87,9 +96,8 @@ def _batched(call: Any, batch_size: int, *tensors: Tensor, label: str | None = N
 
 
 @torch.no_grad()
-def _accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> float:
-    right = _batched(lambda x, y: model(x).argmax(dim=1) == y, batch_size, images, labels)
-    return 100 * float(right.double().mean())
+def _named_right(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> NDArray[np.bool_]:
+    return _batched(lambda x, y: model(x).argmax(dim=1) == y, batch_size, images, labels).cpu().numpy()
 
 
 def _options(name: str, epsilon: float) -> dict[str, Any]:
@@ -196,7 +204,19 @@ def score_robustness(
         routing = (
             _routing(model, images, labels, attacked, class_names, batch_size) if hasattr(model, "route") else None
         )
-        robust = {name: _accuracy(model, found, labels, batch_size) for name, found in attacked.items()}
-        clean = _accuracy(model, images, labels, batch_size)
-    options = {name: _options(name, epsilon) for name in attacks}
-    return RobustScores(len(images), epsilon, norm, clean, robust, checks, routing, options)
+        right = {
+            name: _named_right(model, found, labels, batch_size)
+            for name, found in ({"none": images} | attacked).items()
+        }
+    top1 = {name: 100 * float(answers.mean()) for name, answers in right.items()}
+    return RobustScores(
+        num_images=len(images),
+        epsilon=epsilon,
+        norm=norm,
+        clean_top1=top1.pop("none"),
+        robust_top1=top1,
+        checks=checks,
+        routing=routing,
+        options={name: _options(name, epsilon) for name in attacks},
+        correct={name: pack(answers) for name, answers in right.items()},
+    )

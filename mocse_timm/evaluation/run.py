@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import timm.data
@@ -24,6 +25,7 @@ from mocse_timm.evaluation.corruption_run import (
 )
 from mocse_timm.evaluation.corruption_setup import choose_source
 from mocse_timm.evaluation.corruption_source import Share, choose_images
+from mocse_timm.evaluation.image_answers import fingerprint
 from mocse_timm.evaluation.metrics import Scores, score
 from mocse_timm.evaluation.report import RunFacts, render, render_robustness, result_row, robust_row, write_results
 from mocse_timm.evaluation.robustness import RobustScores, check_attacks, parse_attacks, score_robustness
@@ -98,15 +100,16 @@ def _score_robustness(scorer: Scorer, data: DataSplits, attacks: Sequence[str]) 
     """Attack a subset that depends on nothing but its size and the set's, in full precision and in this process."""
     config = scorer.config
     loader = scorer.loader(_chosen_split(config, data), Share())
+    chosen = choose_images(loader.num_images, config.attack_images)
     wanted = torch.zeros(loader.num_images, dtype=torch.bool)
-    wanted[choose_images(loader.num_images, config.attack_images)] = True
+    wanted[chosen] = True
     images, labels, start = [], [], 0
     for batch, batch_labels in loader:
         keep = wanted[start : start + len(batch)].to(batch.device)
         images.append(batch[keep])
         labels.append(batch_labels[keep])
         start += len(batch)
-    return score_robustness(
+    scores = score_robustness(
         normalized(scorer.model),
         torch.cat(images).to(scorer.device),
         torch.cat(labels).to(scorer.device),
@@ -117,6 +120,7 @@ def _score_robustness(scorer: Scorer, data: DataSplits, attacks: Sequence[str]) 
         batch_size=config.batch_size,
         seed=config.seed,
     )
+    return replace(scores, images=fingerprint(chosen, torch.cat(labels)))
 
 
 def _facts(config: ValidateConfig, model: nn.Module, data: DataSplits, computation: Computation) -> RunFacts:

@@ -15,6 +15,7 @@ from mocse_timm.evaluation.comparison import Comparison
 from mocse_timm.evaluation.computation import Computation
 from mocse_timm.evaluation.corruption_scores import CorruptionScores
 from mocse_timm.evaluation.failure_signs import Verdict
+from mocse_timm.evaluation.image_answers import unpack
 from mocse_timm.evaluation.metrics import Scores
 from mocse_timm.evaluation.robustness import RobustScores
 from mocse_timm.hub.typed_json import from_json
@@ -92,6 +93,9 @@ def _read(content: Any) -> Results:
         verdict=None if compared is None else from_json(Verdict, compared["verdict"], "corruptions.comparison.verdict"),
         robustness=None if robust is None else from_json(RobustScores, robust, "robustness"),
     )
+    if results.robustness is not None:
+        for answers in results.robustness.correct.values():
+            unpack(answers, results.robustness.num_images)
     for value in _percents(results):
         if value is not None and not 0 <= value <= 100:
             raise ValueError(f"{value} stands where a percentage belongs")
