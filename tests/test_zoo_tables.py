@@ -80,7 +80,7 @@ def test_attacked_images_are_paired_too(zoo: Path) -> None:
             edit_json(file, "robustness", value=asdict(scores))
     recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
     found = difference(recipes["mixture"], recipes["dense"], "autoattack")
-    by_image = sum(answers["mixture"][s].astype(float) - answers["dense"][s] for s in (5, 6)) / 2
+    by_image = np.mean([answers["mixture"][s].astype(float) - answers["dense"][s] for s in (5, 6)], axis=0)
     assert found is not None
     assert found.points == pytest.approx(100 * by_image.mean())
     assert found.standard_error == pytest.approx(100 * np.sqrt(by_image.var(ddof=1) / 1000))
