@@ -141,6 +141,14 @@ def test_backbone_args_reach_the_backbone() -> None:
     assert model.experts[2].conv1[0].out_channels == 8
 
 
+@pytest.mark.parametrize("shared_stages", [0, 1])
+def test_other_numbers_of_stages_are_counted(shared_stages: int) -> None:
+    short = {"depths": [1, 1], "channels": [16, 32], "stem_channels": 16}
+    model = mocse(backbone_args=short, shared_stages=shared_stages, expert_width=None, features_only=True)
+    channels = [16 if shared_stages else 3 * 16, 3 * 32]
+    assert model.feature_info.channels() == [feature.shape[1] for feature in model(IMAGES)] == channels
+
+
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_byobnet"])  # one with equal mean and std, one without
 def test_timm_backbones_get_the_normalisation_of_their_cfg(backbone: str) -> None:
     model = mocse(backbone=backbone, expert_width=None)

@@ -39,7 +39,7 @@ def _create_advmoe(variant: str, pretrained: bool, *, backbone: str, **kwargs: A
     overlay |= {"first_conv": (*first_convs, "router.conv1"), "classifier": _in_body(cfg.classifier)}
     feature_cfg: dict[str, Any] = {"feature_cls": "getter"}
     if kwargs.get("features_only"):
-        feature_cfg["out_indices"] = tuple(range(count_taps(backbone)))
+        feature_cfg["out_indices"] = tuple(range(count_taps(backbone, kwargs.get("backbone_args"))))
     return build_model_with_cfg(
         AdvMoE,
         variant,

@@ -23,9 +23,9 @@ def require_backbone(backbone: str) -> None:
         )
 
 
-def count_taps(backbone: str) -> int:
+def count_taps(backbone: str, backbone_args: dict[str, Any] | None = None) -> int:
     """Return how many feature maps timm's interface takes from ``backbone``; for this package's, its stages."""
-    network: Any = timm.create_model(backbone, device="meta")
+    network: Any = timm.create_model(backbone, **((backbone_args or {}) | {"device": "meta", "pretrained": False}))
     return len(network.feature_info)
 
 

@@ -23,7 +23,7 @@ CIFAR_MODULES = ["cifar_preact", "cifar_resnet", "cifar_vgg", "cifar_densenet"]
 
 
 def _width_arguments(
-    backbone: str, expert_width: float | None, width: float | None, shared_stages: int
+    backbone: str, backbone_args: dict[str, Any], expert_width: float | None, width: float | None, shared_stages: int
 ) -> dict[str, Any]:
     """Return the backbone's ``width``: one number, or one a stage where the first stages are shared."""
     if expert_width is None and width is None and shared_stages == 0:
@@ -37,7 +37,7 @@ def _width_arguments(
         if width is not None:
             raise ValueError(f"width={width} sets the shared stages, but shared_stages is 0: use expert_width")
         return {"width": expert_width}
-    stages = count_taps(backbone)
+    stages = count_taps(backbone, backbone_args)
     if not 0 < shared_stages < stages:
         raise ValueError(f"shared_stages must be between 0 and {stages - 1} for {backbone}, got {shared_stages}")
     shared, own = 1.0 if width is None else width, 1.0 if expert_width is None else expert_width
@@ -76,7 +76,8 @@ def build_experts(
         ValueError: if the backbone is unknown or cannot take the arguments, widths, stages or weights asked for.
     """
     require_backbone(backbone)
-    given = _merge(arguments, backbone_args, _width_arguments(backbone, expert_width, width, shared_stages))
+    widths = _width_arguments(backbone, backbone_args, expert_width, width, shared_stages)
+    given = _merge(arguments, backbone_args, widths)
     experts = nn.ModuleList(timm.create_model(backbone, num_classes=count, **given) for count in outputs)
     if pretrained is True:
         load_body_into_experts(experts, backbone, outputs[0], given)

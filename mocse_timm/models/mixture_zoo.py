@@ -64,7 +64,7 @@ def _create(model_cls: type, variant: str, pretrained: bool, experts: int, *, ba
     overlay |= {"first_conv": first_conv, "classifier": expert_layer_names(backbone_cfg.classifier, experts)}
     feature_cfg: dict[str, Any] = {"feature_cls": "getter"}
     if kwargs.get("features_only"):
-        feature_cfg["out_indices"] = tuple(range(count_taps(backbone)))
+        feature_cfg["out_indices"] = tuple(range(count_taps(backbone, kwargs.get("backbone_args"))))
     return build_model_with_cfg(
         model_cls,
         variant,
