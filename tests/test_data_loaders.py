@@ -238,7 +238,7 @@ def test_posterizing_to_no_bits_gives_black_as_old_pillow_did(aa: str) -> None:
 
 def test_policies_inside_timms_own_transform_are_repaired_too() -> None:
     transform: Any = file_transform(32, Augmentation(aa="rand-m10-inc1"), training=True)
-    steps = [step for step in transform.transforms[0].transforms if isinstance(step, RandAugment)]
+    steps = [step for step in transform.transforms if isinstance(step, RandAugment)]
     picture = Image.fromarray(random_pixels(0))
     posterizing = [op for op in steps[0].ops if op.name == "PosterizeIncreasing"]
     posterizing[0].prob = 1.0

@@ -30,6 +30,7 @@ class Augmentation:
     smoothing: float = 0.0  # of the soft labels made by mixup and cutmix; without them the loss smooths
     scale: tuple[float, float] = (0.08, 1.0)  # area of a random resized crop, as a part of the image
     color_jitter: float = 0.4  # strength for brightness, contrast and saturation; not used beside aa
+    aug_splits: int = 0  # versions of every image, the first without aa; 0 for one, with it
     reprob: float = 0.0  # probability of erasing one random rectangle
     no_aug: bool = False  # switch all of the above off
 
@@ -42,6 +43,11 @@ class Augmentation:
                 raise BadInput(f"{name} is {getattr(self, name)}: give a number from 0 to 1")
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise BadInput(f"scale is {self.scale}: give two parts of the image's area, 0 < smallest <= largest <= 1")
+        if self.aug_splits and (self.aug_splits < 2 or not self.aa or self.no_aug or self.mixes):
+            raise BadInput(
+                f"aug_splits is {self.aug_splits}: give 0, or 2 and more with an aa that tells the versions apart "
+                "(such as augmix-m3-w3), and without no_aug, mixup and cutmix"
+            )
         if self.aa:
             build_policy(self.aa, image_size=32)
 

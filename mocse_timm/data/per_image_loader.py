@@ -62,7 +62,7 @@ class _Transformed(Dataset):
         # Policies are written for RGB; of a gray image all three channels stay equal, so the first is the result.
         with drawing_from(self.seed, epoch, index):
             pixels = self.transform(image.convert("RGB"))
-        return pixels[: self.in_chans], int(label)
+        return pixels[..., : self.in_chans, :, :], int(label)
 
 
 def _collate(items: list[Any]) -> Any:
@@ -101,7 +101,8 @@ class PerImageLoader:
 
     Args:
         split: the images.
-        transform: of one RGB PIL image to (3, H, W) uint8.
+        transform: of one RGB PIL image to (3, H, W) uint8, or (S, 3, H, W) for S versions of it. Batches have then
+            S * B images, the first versions first, and B labels.
         batch_size: images per batch in this process.
         training: shuffle and drop what does not fill a batch, or keep every image in order.
         in_chans: 3, or 1 to make images gray.
@@ -180,6 +181,8 @@ class PerImageLoader:
                 raise BadInput(str(batch))
             images, labels = batch
             images = to_float(images.to(self.device, non_blocking=True))
+            if images.ndim == 5:  # (B, S, C, H, W): the first version of all images, then the second of all
+                images = images.transpose(0, 1).flatten(0, 1)
             labels = labels.to(self.device, non_blocking=True)
             if self.cutout:
                 generator = make_generator("augmentation", self.seed, epoch, number, self.process_index)

@@ -1,12 +1,14 @@
 """Transforms of one PIL image, for what cannot be done a batch at a time.
 
-Each takes an RGB image and returns (3, size, size) uint8. Nothing is normalised: timm's mean, which these
+Each takes an RGB image and returns (3, size, size) uint8, or with ``aug_splits`` that many versions of it, (S, 3, size,
+size), of which the first goes without the policy. Nothing is normalised: timm's mean, which these
 transforms do get, only colours the corners that a rotation leaves empty.
 """
 
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from PIL import Image
 from timm.data.random_erasing import RandomErasing
 from timm.data.transforms_factory import create_transform
@@ -28,20 +30,38 @@ def _erasing(augmentation: Augmentation) -> list[RandomErasing]:
     return [RandomErasing(augmentation.reprob, mode="const", device="cpu")] if augmentation.reprob else []
 
 
+class _Versions:
+    """Several versions of an image: all cut and mirrored alike, all but the first then changed by the policy.
+
+    Source:
+        Hendrycks et al. 2020, arXiv:1912.02781, section 3.
+    """
+
+    def __init__(self, first: ImageTransform, policy: ImageTransform, last: ImageTransform, count: int) -> None:
+        self.first, self.policy, self.last, self.count = first, policy, last, count
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        cut: Any = self.first(image)
+        return torch.stack([self.last(cut), *(self.last(self.policy(cut)) for _ in range(self.count - 1))])  # type: ignore[arg-type]
+
+
+def _compose(first: list, policy: list, last: list, augmentation: Augmentation) -> ImageTransform:
+    if not augmentation.aug_splits:
+        return transforms.Compose([*first, *policy, *last])
+    return _Versions(*map(transforms.Compose, (first, policy, last)), count=augmentation.aug_splits)
+
+
 def small_image_transform(size: int, augmentation: Augmentation) -> ImageTransform:
     """Training transform of images that already have the right size: crop, flip, policy, erasing."""
-    steps: list = []
-    if not augmentation.no_aug:
-        if augmentation.padding:
-            steps.append(transforms.RandomCrop(size, padding=augmentation.padding))
-        if augmentation.hflip:
-            steps.append(transforms.RandomHorizontalFlip(augmentation.hflip))
-        if augmentation.aa:
-            steps.append(build_policy(augmentation.aa, image_size=size))
-    steps.append(transforms.PILToTensor())
-    if not augmentation.no_aug:
-        steps += _erasing(augmentation)
-    return transforms.Compose(steps)
+    if augmentation.no_aug:
+        return transforms.PILToTensor()
+    first: list = []
+    if augmentation.padding:
+        first.append(transforms.RandomCrop(size, padding=augmentation.padding))
+    if augmentation.hflip:
+        first.append(transforms.RandomHorizontalFlip(augmentation.hflip))
+    policy = [build_policy(augmentation.aa, image_size=size)] if augmentation.aa else []
+    return _compose(first, policy, [transforms.PILToTensor(), *_erasing(augmentation)], augmentation)
 
 
 def file_transform(
@@ -68,7 +88,7 @@ def file_transform(
         raise BadInput(
             f"crop_pct is {crop_pct} for images of {size} pixels: give the part of the side that is kept, such as 0.875"
         )
-    transform: Any = create_transform(
+    parts: Any = create_transform(
         size,
         is_training=training,
         no_aug=augmentation.no_aug,
@@ -78,9 +98,12 @@ def file_transform(
         auto_augment=augmentation.aa or None,
         crop_pct=crop_pct or (0.875 if size > 64 else 1.0),
         normalize=False,
+        separate=training and not augmentation.no_aug,
     )
-    for step in transform.transforms:
+    if not training or augmentation.no_aug:
+        return parts
+    first, policy, last = (part.transforms for part in parts)
+    for step in policy:
         if isinstance(step, Policy):
             repair_posterize(step)
-    erases = training and not augmentation.no_aug
-    return transforms.Compose([transform, *(_erasing(augmentation) if erases else [])])
+    return _compose(first, policy, [*last, *_erasing(augmentation)], augmentation)

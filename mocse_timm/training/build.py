@@ -112,6 +112,7 @@ def build_loaders(config: TrainConfig, data: DataSplits, accelerator: Accelerato
         smoothing=config.smoothing,
         scale=config.scale,
         color_jitter=config.color_jitter,
+        aug_splits=config.aug_splits,
         reprob=config.reprob,
         no_aug=config.no_aug,
     )

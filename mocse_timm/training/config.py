@@ -62,6 +62,11 @@ class TrainConfig:
     smoothing: float = 0.0
     """Label smoothing."""
 
+    jsd_loss: bool = False
+    """Add the Jensen-Shannon divergence of the answers to the versions that --aug-splits makes of every image."""
+    jsd_weight: float = 12.0
+    """Weight of --jsd-loss; of class experts, each one's divergence counts."""
+
     recipe: Literal["standard", "pgd", "trades", "advmoe"] = "standard"
     """On clean images; on images attacked by PGD; TRADES; or AdvMoE's turns of experts and router."""
     epsilon: Pixels = 8 / 255
@@ -133,6 +138,8 @@ class TrainConfig:
     """Mixup's alpha."""
     cutmix: float = 0.0
     """CutMix's alpha."""
+    aug_splits: int = 0
+    """Versions of every image for --jsd-loss, the first without --aa; 3 is AugMix's. 0 for none."""
     reprob: float = 0.0
     """Probability of random erasing."""
     scale: tuple[float, float] = (0.08, 1.0)
@@ -204,6 +211,7 @@ class TrainConfig:
             "workers",
             "beta",
             "balance_weight",
+            "jsd_weight",
         ):
             if getattr(self, name) < 0:
                 raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give 0 or more")
@@ -214,6 +222,10 @@ class TrainConfig:
             raise BadInput("--expert-loss-weight and --aggregate-loss-weight are both 0: nothing would be learned")
         if self.recipe != "standard" and (self.mixup > 0 or self.cutmix > 0):
             raise BadInput(f"--recipe {self.recipe} needs one label an image: leave out --mixup and --cutmix")
+        if self.jsd_loss != bool(self.aug_splits):
+            raise BadInput("--jsd-loss and --aug-splits go together: give both, such as --aug-splits 3, or neither")
+        if self.jsd_loss and self.recipe != "standard":
+            raise BadInput(f"--jsd-loss is for clean images: leave it out of --recipe {self.recipe}")
         self.attack_budget()
         count, unit = self.save_every
         if not 0 < count < math.inf or (unit == "steps" and count != int(count)):

@@ -77,8 +77,8 @@ def _step(trainer: Trainer, phase: Phase, group: list[tuple[Tensor, Tensor]], su
             loss, logits, parts = trainer.task(phase.name, images, targets)
             accelerator.backward(loss / len(group))
         means = {"loss": loss, "top1": _accuracy(logits, targets)} if first else {f"{phase.name}_loss": loss}
-        sums.add(means | parts, len(images))
-        sums.images += len(images) if first else 0
+        sums.add(means | parts, len(targets))  # there may be several versions of each image
+        sums.images += len(targets) if first else 0
     if phase.clip_grad is not None:
         accelerator.unscale_gradients(phase.optimizer)
         parameters = [p for parameters in phase.optimizer.param_groups for p in parameters["params"]]

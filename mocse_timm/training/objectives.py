@@ -1,36 +1,61 @@
 """What one phase minimises: losses of a model on a batch, put together from ``mocse_timm.losses``."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mocse_timm.losses.consistency import consistency_loss
 from mocse_timm.losses.mocse import mocse_loss
 from mocse_timm.models.ensemble import Ensemble
 from mocse_timm.models.mocse import MoCSE
 from mocse_timm.training.phases import LossResult, PhaseLoss
 
-__all__ = ["cross_entropy_objective", "ensemble_objective", "mocse_objective"]
+__all__ = ["Objective", "consistent_objective", "cross_entropy_objective", "ensemble_objective", "mocse_objective"]
 
 
-def cross_entropy_objective(smoothing: float) -> PhaseLoss:
+@dataclass(frozen=True)
+class Objective:
+    """A loss in two steps: what a model says of images, and what that costs."""
+
+    say: Callable[[nn.Module, Tensor], Tensor]
+    """Maps images (B, channels, H, W) to logits (B, ..., K), float32: the softmax of a loss is not taken in 16 bits."""
+    cost: Callable[[nn.Module, Tensor, Tensor], LossResult]
+    """Of a model, what it said and the targets."""
+
+    def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> LossResult:
+        """Return the loss of ``model`` on a batch."""
+        return self.cost(model, self.say(model, images), targets)
+
+
+def _scores(model: nn.Module, images: Tensor) -> Tensor:
+    return model(images).float()
+
+
+def _expert_logits(model: nn.Module, images: Tensor) -> Tensor:
+    assert isinstance(model, MoCSE | Ensemble)
+    return model.forward_experts(images).float()
+
+
+def cross_entropy_objective(smoothing: float) -> Objective:
     """Cross-entropy on the class scores."""
 
-    def loss(model: nn.Module, images: Tensor, targets: Tensor) -> LossResult:
-        logits = model(images).float()  # the softmax of a loss is not taken in 16 bits
+    def cost(model: nn.Module, logits: Tensor, targets: Tensor) -> LossResult:
         label_smoothing = smoothing if targets.ndim == 1 else 0.0
         return LossResult(F.cross_entropy(logits, targets, label_smoothing=label_smoothing), logits)
 
-    return loss
+    return Objective(_scores, cost)
 
 
 def mocse_objective(
     smoothing: float, expert_loss_weight: float, aggregate_loss_weight: float, positive_weight: float
-) -> PhaseLoss:
+) -> Objective:
     """Cross-entropy on the aggregate and on every expert, see :func:`mocse_timm.losses.mocse.mocse_loss`."""
 
-    def loss(model: nn.Module, images: Tensor, targets: Tensor) -> LossResult:
+    def cost(model: nn.Module, expert_logits: Tensor, targets: Tensor) -> LossResult:
         assert isinstance(model, MoCSE)
-        expert_logits = model.forward_experts(images).float()
         scores = model.aggregate(expert_logits)
         result = mocse_loss(
             scores,
@@ -44,17 +69,36 @@ def mocse_objective(
         )
         return LossResult(result.total, scores, {"aggregate_loss": result.aggregate, "expert_loss": result.experts})
 
-    return loss
+    return Objective(_expert_logits, cost)
 
 
-def ensemble_objective(smoothing: float) -> PhaseLoss:
+def ensemble_objective(smoothing: float) -> Objective:
     """Cross-entropy of every expert on all classes, summed: what is not shared learns as if it were alone."""
 
-    def loss(model: nn.Module, images: Tensor, targets: Tensor) -> LossResult:
+    def cost(model: nn.Module, expert_logits: Tensor, targets: Tensor) -> LossResult:
         assert isinstance(model, Ensemble)
-        expert_logits = model.forward_experts(images).float()
         label_smoothing = smoothing if targets.ndim == 1 else 0.0
         each = [F.cross_entropy(logits, targets, label_smoothing=label_smoothing) for logits in expert_logits.unbind(1)]
         return LossResult(torch.stack(each).sum(), model.aggregate(expert_logits))
+
+    return Objective(_expert_logits, cost)
+
+
+def consistent_objective(objective: Objective, versions: int, weight: float) -> PhaseLoss:
+    """The objective on the first of several versions of every image, and one answer to all of them.
+
+    Images are (versions * B, channels, H, W), the first version of all B before the second of all, as the loaders of
+    ``aug_splits`` give them, and run through the model as one batch. What is to agree is what the objective asks the
+    model for: the class scores, or each expert's answer.
+
+    Source:
+        Hendrycks et al. 2020, arXiv:1912.02781, section 3; ``weight`` is 12 there.
+    """
+
+    def loss(model: nn.Module, images: Tensor, targets: Tensor) -> LossResult:
+        said = objective.say(model, images).chunk(versions)
+        natural, consistency = objective.cost(model, said[0], targets), consistency_loss(said)
+        parts = {**natural.parts, "natural_loss": natural.loss, "consistency_loss": consistency}
+        return LossResult(natural.loss + weight * consistency, natural.logits, parts)
 
     return loss

@@ -13,7 +13,13 @@ from mocse_timm.models.ensemble import Ensemble
 from mocse_timm.models.mocse import MoCSE
 from mocse_timm.training.adversarial import expert_turn, pgd_objective, router_turn, trades_objective
 from mocse_timm.training.config import TrainConfig
-from mocse_timm.training.objectives import cross_entropy_objective, ensemble_objective, mocse_objective
+from mocse_timm.training.objectives import (
+    Objective,
+    consistent_objective,
+    cross_entropy_objective,
+    ensemble_objective,
+    mocse_objective,
+)
 from mocse_timm.training.phases import Phase, PhaseLoss
 
 __all__ = ["build_recipe", "learning_rate"]
@@ -44,7 +50,7 @@ def _optimizer(config: TrainConfig, module: nn.Module, lr: float, layer_decay: f
         ) from None
 
 
-def _objective(config: TrainConfig, model: nn.Module) -> PhaseLoss:
+def _objective(config: TrainConfig, model: nn.Module) -> Objective:
     by_default = "mocse" if isinstance(model, MoCSE) else "ensemble" if isinstance(model, Ensemble) else "ce"
     objective = config.objective or by_default
     if objective == "ce":
@@ -86,8 +92,10 @@ def build_recipe(config: TrainConfig, model: nn.Module, num_processes: int = 1) 
     lr = learning_rate(config, num_processes)
     if config.recipe == "advmoe":
         return _advmoe(config, model, lr, num_processes)
-    loss = _objective(config, model)
-    if config.recipe == "pgd":
+    loss: PhaseLoss = _objective(config, model)
+    if config.jsd_loss:
+        loss = consistent_objective(_objective(config, model), config.aug_splits, config.jsd_weight)
+    elif config.recipe == "pgd":
         loss = pgd_objective(loss, config.attack_budget())
     elif config.recipe == "trades":
         loss = trades_objective(loss, config.attack_budget(), config.beta)
