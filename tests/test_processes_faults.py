@@ -105,6 +105,12 @@ def test_scores_are_of_every_image_by_the_saved_weights(whole: Whole) -> None:
     assert_scores_are_those_of_the_saved_weights(whole.run)
 
 
+def test_the_command_in_config_json_starts_as_many_processes(whole: Whole) -> None:
+    command = json.loads((whole.run / "config.json").read_text())["mocse_timm"]["command"]
+    two = "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2"
+    assert command.startswith(f"{two} train.py --")
+
+
 @pytest.mark.parametrize("killed", [1, pytest.param(0, marks=in_full)])
 def test_one_killed_process_ends_the_others_and_the_run_goes_on(killed: int, whole: Whole, tmp_path: Path) -> None:
     run = tmp_path / "run"

@@ -75,6 +75,7 @@ def test_the_words_that_launch_again(together: Path, monkeypatch: pytest.MonkeyP
     for name, value in {"GROUP_WORLD_SIZE": "2", "GROUP_RANK": "1", "MASTER_ADDR": "host", "MASTER_PORT": "7"}.items():
         monkeypatch.setenv(name, value)
     of_two: Any = SimpleNamespace(num_processes=2, device=torch.device("cpu"))
+    assert launcher(of_two, public=True) == two
     assert launcher(of_two) == f"{two} --num_machines 2 --machine_rank 1 --main_process_ip host --main_process_port 7"
 
 

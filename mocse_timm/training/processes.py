@@ -45,13 +45,18 @@ def check_launch() -> None:
             )
 
 
-def launcher(accelerator: Accelerator) -> str:
-    """Return the words that start these processes again, on this machine, before ``train.py`` and its flags."""
+def launcher(accelerator: Accelerator, *, public: bool = False) -> str:
+    """Return the words that start these processes again, before ``train.py`` and its flags.
+
+    Args:
+        accelerator: knows the processes.
+        public: leave out which of several machines this is, and where the others are.
+    """
     if accelerator.num_processes == 1:
         return "python"
     words = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(accelerator.num_processes)]
     machines = os.environ.get("GROUP_WORLD_SIZE", "1")  # torch's launcher, which Accelerate's uses, says so
-    if machines != "1":
+    if machines != "1" and not public:
         words += ["--num_machines", machines, "--machine_rank", os.environ.get("GROUP_RANK", "0")]
         words += ["--main_process_ip", os.environ.get("MASTER_ADDR", "127.0.0.1")]
         words += ["--main_process_port", os.environ.get("MASTER_PORT", "29500")]

@@ -18,8 +18,8 @@ from mocse_timm.flags import changed_flags
 from mocse_timm.models.normalized import normalized
 from mocse_timm.models.saving import save_model
 from mocse_timm.provenance import hardware, versions
-from mocse_timm.training.config import TrainConfig
 from mocse_timm.training.loop import Trainer
+from mocse_timm.training.processes import launcher
 from mocse_timm.training.run_folder import RunFolder
 
 __all__ = ["evaluate", "summary_row", "write_results"]
@@ -87,10 +87,11 @@ def summary_row(scores: Scores) -> dict[str, float]:
     return row
 
 
-def _command(config: TrainConfig, data: DataSplits) -> str:
-    """Return the command that trains the same model again, without private paths."""
-    public = dataclasses.replace(config, dataset=data.public_name)
-    return f"python train.py {changed_flags(public, leave_out=WHERE)}".strip()
+def _command(trainer: Trainer, data: DataSplits) -> str:
+    """Return the command that trains the same model again, without private paths and addresses."""
+    public = dataclasses.replace(trainer.config, dataset=data.public_name)
+    start = launcher(trainer.accelerator, public=True)
+    return f"{start} train.py {changed_flags(public, leave_out=WHERE)}".strip()
 
 
 def _facts(trainer: Trainer, data: DataSplits, scores: Scores) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def _facts(trainer: Trainer, data: DataSplits, scores: Scores) -> dict[str, Any]
     known = {name: value for name, value in summary_row(scores).items() if math.isfinite(value)}  # JSON has no NaN
     return {
         "recipe": config.recipe,
-        "command": _command(config, data),
+        "command": _command(trainer, data),
         "dataset": data.public_name,
         "train_images": len(data.train),
         "epochs": trainer.progress.epoch + 1,
