@@ -12,6 +12,10 @@ import pytest
 import timm
 import yaml
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
+
+from run_zoo import planned
+
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.flags import parse_flags
 from mocse_timm.training.config import TrainConfig
@@ -115,6 +119,10 @@ def test_every_recipe_of_the_zoo_builds_and_can_be_scored(name: str) -> None:
     file, score = RECIPES / "zoo" / f"{name}.yaml", PLAN["recipes"][name]["score"]
     config = parse_flags(TrainConfig, ["--config", str(file)], description="")
     config.check()
+    source = config.model_kwargs.pop("backbone_pretrained", None)
     timm.create_model(config.model, **config.model_kwargs)
+    if source is not None:  # trained by a recipe that comes before
+        order = [run.folder for run in planned(RECIPES / "zoo.yaml")]
+        assert order.index(source.removeprefix("local-dir:output/zoo/")) < order.index(f"{name}-seed0")
     assert file.read_text().startswith(f"# python train.py --config recipes/zoo/{name}.yaml\n")
     parse_flags(ValidateConfig, ["RUN", "--config", str(RECIPES / "score" / f"{score}.yaml")], description="")
