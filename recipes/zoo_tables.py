@@ -146,25 +146,25 @@ def _write_expected(recipe: Recipe) -> None:
 
 
 def draw_cost(recipes: dict[str, Recipe], path: Path) -> bool:
-    """Draw accuracy under corruption against MACs, a point a recipe with its spread; return whether there was any."""
+    """Draw accuracy under corruption against MACs, a point a recipe with its spread; of one alone there is no plot."""
     from matplotlib.figure import Figure
 
+    scored = {name: values for name, recipe in recipes.items() if (values := _values(recipe, SCORES["15"]))}
+    if len(scored) < 2:
+        return False
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots()
-    drawn = False
-    for recipe in recipes.values():
-        if values := _values(recipe, SCORES["15"]):
-            macs, middle = recipe.first.results.computation.macs / 1e6, fmean(values)
-            spread = [[middle - min(values)], [max(values) - middle]]
-            colour = "C0" if recipe.first.facts.kind == "dense" else "C1"
-            axes.errorbar([macs], [middle], yerr=spread, fmt="o", color=colour, capsize=3)
-            axes.annotate(recipe.name, (macs, middle), xytext=(6, 4), textcoords="offset points", fontsize=8)
-            drawn = True
+    for name, values in scored.items():
+        first, middle = recipes[name].first, fmean(values)
+        macs = first.results.computation.macs / 1e6
+        spread = [[middle - min(values)], [max(values) - middle]]
+        colour = "C0" if first.facts.kind == "dense" else "C1"
+        axes.errorbar([macs], [middle], yerr=spread, fmt="o", color=colour, capsize=3)
+        axes.annotate(name, (macs, middle), xytext=(6, 4), textcoords="offset points", fontsize=8)
     axes.set(xlabel="MMACs an image", ylabel="accuracy under 15 corruptions, %", xscale="log")
     axes.grid(alpha=0.3)
-    if drawn:
-        write_whole(path, as_png(figure), "plot")
-    return drawn
+    write_whole(path, as_png(figure), "plot")
+    return True
 
 
 def draw_differences(recipe: Recipe, baseline: Recipe, path: Path) -> bool:
