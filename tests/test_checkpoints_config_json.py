@@ -13,8 +13,9 @@ from timm.models import PretrainedCfg, save_for_hf
 from mocse_timm.checkpoints.config_json import is_ours, read_config
 from mocse_timm.checkpoints.config_values import ARGUMENTS, FACTS, FETCHING, check_facts
 from mocse_timm.checks import BadInput
-from mocse_timm.models import AdvMoE, CifarDenseNet, CifarPreAct, CifarResNet, CifarVGG, MoCSE
+from mocse_timm.models import AdvMoE, CifarDenseNet, CifarPreAct, CifarResNet, CifarVGG, Ensemble, MoCSE
 from mocse_timm.models.cifar_net import CifarNet
+from mocse_timm.models.mixture import Mixture
 
 
 @pytest.fixture(scope="module")
@@ -189,10 +190,10 @@ def test_all_that_timm_knows_as_a_source_of_weights_is_refused() -> None:
 
 def test_every_argument_of_our_models_has_a_kind() -> None:
     """By what their constructors take, but for where weights come from and where a model is built."""
-    classes = (MoCSE, AdvMoE, CifarNet, CifarPreAct, CifarResNet, CifarVGG, CifarDenseNet)
+    classes = (Mixture, MoCSE, Ensemble, AdvMoE, CifarNet, CifarPreAct, CifarResNet, CifarVGG, CifarDenseNet)
     taken = {name for kind in classes for name in inspect.signature(kind).parameters}
-    built_by_them = {"stem", "stages", "norm", "feature_info"}
-    assert taken - built_by_them - {"backbone_pretrained", "device", "dtype", "kwargs"} == ARGUMENTS.keys()
+    built_by_them = {"stem", "stages", "norm", "feature_info", "outputs"}
+    assert taken - built_by_them - {"backbone_pretrained", "device", "dtype", "kwargs", "networks"} == ARGUMENTS.keys()
 
 
 def test_ours_are_those_this_package_registers() -> None:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-import mocse_timm.models.mocse as mocse
+import mocse_timm.models.mixture as mixture
+from mocse_timm.models.mocse import MoCSE
 from mocse_timm.models.parallel_experts import can_run_in_parallel, run_in_parallel
 
 
@@ -35,7 +36,7 @@ def in_turn(monkeypatch: pytest.MonkeyPatch):
 
     def call(function, *arguments):
         with monkeypatch.context() as patch:
-            patch.setattr(mocse, "can_run_in_parallel", lambda *_: False)
+            patch.setattr(mixture, "can_run_in_parallel", lambda *_: False)
             return function(*arguments)
 
     return call
@@ -49,13 +50,13 @@ def images() -> Tensor:
     return torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-def gradients(model: mocse.MoCSE, pictures: Tensor) -> dict[str, Tensor]:
+def gradients(model: MoCSE, pictures: Tensor) -> dict[str, Tensor]:
     (model(pictures) ** 2).mean().backward()
     assert pictures.grad is not None
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None} | {"images": pictures.grad}
 
 
-def test_outputs_gradients_and_statistics_equal_those_of_experts_in_turn(model: mocse.MoCSE, in_turn) -> None:
+def test_outputs_gradients_and_statistics_equal_those_of_experts_in_turn(model: MoCSE, in_turn) -> None:
     twin = copy.deepcopy(model)
     assert can_run_in_parallel(experts(model), images())
     ours = gradients(model, images().requires_grad_())
@@ -67,21 +68,21 @@ def test_outputs_gradients_and_statistics_equal_those_of_experts_in_turn(model: 
         torch.testing.assert_close(value, twin.state_dict()[name], rtol=1e-5, atol=1e-6, msg=name)
 
 
-def test_two_runs_are_equal_to_the_last_bit(model: mocse.MoCSE) -> None:
+def test_two_runs_are_equal_to_the_last_bit(model: MoCSE) -> None:
     first = gradients(copy.deepcopy(model), images().requires_grad_())
     second = gradients(copy.deepcopy(model), images().requires_grad_())
     for name in first:
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=0, msg=name)
 
 
-def test_frozen_experts_get_no_gradient_and_the_others_theirs(model: mocse.MoCSE) -> None:
+def test_frozen_experts_get_no_gradient_and_the_others_theirs(model: MoCSE) -> None:
     experts(model)[1].requires_grad_(False)
     gradients(model, images().requires_grad_())
     assert all(p.grad is None for p in experts(model)[1].parameters())
     assert all(p.grad is not None for p in experts(model)[2].parameters())
 
 
-def test_inference_and_autocast_reach_the_threads(model: mocse.MoCSE, in_turn) -> None:
+def test_inference_and_autocast_reach_the_threads(model: MoCSE, in_turn) -> None:
     model.eval()
     with torch.inference_mode():
         outputs = run_in_parallel(experts(model), model.trunk(images()))
@@ -92,7 +93,7 @@ def test_inference_and_autocast_reach_the_threads(model: mocse.MoCSE, in_turn) -
     assert model(images()).dtype == torch.float32
 
 
-def test_operations_are_counted_as_if_in_turn(model: mocse.MoCSE, in_turn) -> None:
+def test_operations_are_counted_as_if_in_turn(model: MoCSE, in_turn) -> None:
     def count() -> int:
         with FlopCounterMode(display=False) as counter:
             model(images())
@@ -109,20 +110,20 @@ def test_active_dropout_and_other_families_take_turns() -> None:
     assert not can_run_in_parallel(experts(foreign), images())
 
 
-def test_one_thread_one_expert_and_meta_tensors_take_turns(model: mocse.MoCSE) -> None:
+def test_one_thread_one_expert_and_meta_tensors_take_turns(model: MoCSE) -> None:
     assert not can_run_in_parallel(experts(model)[:1], images())
     assert not can_run_in_parallel(experts(model), images().to("meta"))
     torch.set_num_threads(1)
     assert not can_run_in_parallel(experts(model), images())
 
 
-def test_a_second_derivative_is_an_error_not_a_wrong_number(model: mocse.MoCSE) -> None:
+def test_a_second_derivative_is_an_error_not_a_wrong_number(model: MoCSE) -> None:
     pictures = images().requires_grad_()
     with pytest.raises(RuntimeError, match="can be differentiated once only"):
         torch.autograd.grad(model(pictures).sum(), pictures, create_graph=True)
 
 
-def test_threads_leave_the_callers_setting_alone(model: mocse.MoCSE) -> None:
+def test_threads_leave_the_callers_setting_alone(model: MoCSE) -> None:
     model(images())
     assert torch.get_num_threads() == 2
 
