@@ -143,6 +143,7 @@ def main() -> int:
     parser.add_argument("--cards", type=Path, default=Path("hub_cards"), help="folder of the results and cards")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, each with its share of the cores")
     parser.add_argument("--skip-carded", action="store_true", help="leave out what has results in the folder of cards")
+    parser.add_argument("--no-amp", action="store_true", help="train in 32 bits, where bfloat16 is only emulated")
     parser.add_argument("--dry-run", action="store_true", help="only list what is to do")
     parser.add_argument("--frost-dir", help="folder of the pictures that the corruption frost needs")
     arguments = parser.parse_args()
@@ -159,7 +160,8 @@ def main() -> int:
         return 0
     arguments.output.mkdir(parents=True, exist_ok=True)
     frost = ["--frost-dir", arguments.frost_dir] if arguments.frost_dir else []
-    runner = Runner(arguments.plan.parent, arguments.output, arguments.cards, arguments.jobs, {"validate.py": frost})
+    flags = {"train.py": ["--no-amp"] if arguments.no_amp else [], "validate.py": frost}
+    runner = Runner(arguments.plan.parent, arguments.output, arguments.cards, arguments.jobs, flags)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, runner.stop)
     failures = 0

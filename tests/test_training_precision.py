@@ -8,6 +8,7 @@ and compiles by inductor, which needs a C++ compiler; without it the same graphs
 import csv
 import functools
 import os
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from torch import Tensor
 import mocse_timm.training.run as run
 from mocse_timm.modes import held
 from mocse_timm.training.config import TrainConfig
+from mocse_timm.training.precision import bfloat16_is_emulated
 from mocse_timm.training.recipes import build_recipe
 
 THREE_BLOCKS = "backbone=cifar_preact18 backbone_args={'depths':(1,1,1),'channels':(64,128,256)}"
@@ -36,6 +38,8 @@ LEARNING = {  # until AdvMoE's router settles, which it does not under AdamW, ro
     "advmoe": "--epochs 20 --opt sgd --lr 0.05 --val-interval 20",
 }
 FULL = "MOCSE_TIMM_FAULT_CASES" in os.environ
+CPU_INFO = Path("/proc/cpuinfo")
+CPU_FLAGS = set(CPU_INFO.read_text().split()) if CPU_INFO.exists() and platform.machine() == "x86_64" else set()
 BACKEND = "inductor" if FULL else "aot_eager"
 WAYS = {
     "bf16": "--amp",
@@ -125,6 +129,22 @@ def test_float16_without_a_gpu_is_refused_in_a_sentence(tmp_path: Path, capsys: 
     assert run.main([*flags, "--output", str(tmp_path / "out")]) == 2
     assert "--amp-dtype float16 needs a GPU" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("flags", "emulated", "warned"), [("--amp", True, 1), ("--amp", False, 0), ("", True, 0)])
+def test_bfloat16_that_the_processor_emulates_is_said_to_be_slow(
+    flags: str, emulated: bool, warned: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "bfloat16_is_emulated", lambda device: emulated)
+    tiny = f"--model cifar_preact18 --model-kwargs width=0.125 --img-size 8 -b 256 --epochs 1 {flags}".split()
+    assert run.main([*tiny, "--output", str(tmp_path), "--experiment", "run"]) == 0
+    assert (tmp_path / "run" / "log.txt").read_text().count("only emulates bfloat16") == warned
+
+
+@pytest.mark.skipif(not CPU_FLAGS, reason="Linux on x86 tells what its processor has")
+def test_x86_emulates_bfloat16_where_it_has_no_avx512() -> None:
+    assert bfloat16_is_emulated(torch.device("cpu")) == ("avx512bw" not in CPU_FLAGS)
+    assert not bfloat16_is_emulated(torch.device("meta"))
 
 
 @pytest.mark.parametrize(

@@ -55,13 +55,14 @@ def run(plan: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_trains_scores_and_keeps_the_results_of_every_seed_once(tmp_path: Path) -> None:
-    plan = write_plan(tmp_path, {"tiny": TINY}, seeds=[3, 4])
-    done = run(plan, "--jobs", "2")
+    plan = write_plan(tmp_path, {"tiny": TINY | {"amp": True}}, seeds=[3, 4])
+    done = run(plan, "--jobs", "2", "--no-amp")
     assert done.returncode == 0, done.stdout + done.stderr
     cards = tmp_path / "cards" / "tiny"
     for folder, seed in ((cards, 3), (cards / "seed4", 4)):
         results, config = (json.loads((folder / name).read_text()) for name in ("results.json", "config.json"))
         assert config["mocse_timm"]["seed"] == seed
+        assert "--amp" not in config["mocse_timm"]["command"]
         assert results["row"]["num_images"] == config["mocse_timm"]["validation"]["num_images"]
         assert results["scores"]["top1"] == pytest.approx(config["mocse_timm"]["validation"]["top1"])
         assert "train_images_per_second" in (folder / "summary.csv").read_text()

@@ -22,6 +22,7 @@ from mocse_timm.training.build import build_data, build_loaders, build_model, bu
 from mocse_timm.training.config import TrainConfig
 from mocse_timm.training.loop import Trainer, train_epoch
 from mocse_timm.training.out_of_memory import out_of_memory_advice
+from mocse_timm.training.precision import bfloat16_is_emulated
 from mocse_timm.training.processes import agreed, check_launch, check_same_folder, use_main_statistics
 from mocse_timm.training.results import evaluate, summary_row, write_results
 from mocse_timm.training.resume import AUTO, find_run, load_state
@@ -191,6 +192,10 @@ def _start(trainer: Trainer, folder: RunFolder, data: DataSplits) -> None:
         f"{len(data.validation)} to validate, {data.num_classes} classes, {accelerator.num_processes} process(es) "
         f"on {accelerator.device.type}"
     )
+    if config.amp and config.amp_dtype == "bfloat16" and bfloat16_is_emulated(accelerator.device):
+        log.warning(
+            "--amp: this processor only emulates bfloat16, which is several times slower; leave the flag out here"
+        )
     if accelerator.is_main_process:
         folder.remove_unfinished()
     if config.resume:
