@@ -42,7 +42,8 @@ class _Versions:
 
     def __call__(self, image: Image.Image) -> Tensor:
         cut: Any = self.first(image)
-        return torch.stack([self.last(cut), *(self.last(self.policy(cut)) for _ in range(self.count - 1))])  # type: ignore[arg-type]
+        versions = [self.last(cut), *(self.last(self.policy(cut)) for _ in range(self.count - 1))]
+        return torch.stack(versions)  # type: ignore[arg-type]  (the last transform makes tensors)
 
 
 def _compose(first: list, policy: list, last: list, augmentation: Augmentation) -> ImageTransform:

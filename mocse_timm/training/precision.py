@@ -6,7 +6,7 @@ __all__ = ["bfloat16_is_emulated"]
 
 
 def bfloat16_is_emulated(device: torch.device) -> bool:
-    """Return whether ``device`` computes bfloat16 by other means, several times slower than 32 bits.
+    """Return whether ``device`` has no bfloat16 instructions and computes it by other means, which is slow.
 
     So do x86 processors without AVX-512 and NVIDIA GPUs before Ampere. Other kinds of device are taken to be able to.
     """

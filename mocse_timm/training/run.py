@@ -193,9 +193,7 @@ def _start(trainer: Trainer, folder: RunFolder, data: DataSplits) -> None:
         f"on {accelerator.device.type}"
     )
     if config.amp and config.amp_dtype == "bfloat16" and bfloat16_is_emulated(accelerator.device):
-        log.warning(
-            "--amp: this processor only emulates bfloat16, which is several times slower; leave the flag out here"
-        )
+        log.warning("--amp: this processor only emulates bfloat16, which is slow; leave the flag out here")
     if accelerator.is_main_process:
         folder.remove_unfinished()
     if config.resume:
