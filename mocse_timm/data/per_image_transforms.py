@@ -42,8 +42,8 @@ class _Versions:
 
     def __call__(self, image: Image.Image) -> Tensor:
         cut: Any = self.first(image)
-        versions = [self.last(cut), *(self.last(self.policy(cut)) for _ in range(self.count - 1))]
-        return torch.stack(versions)  # type: ignore[arg-type]  (the last transform makes tensors)
+        # a policy gives pictures, where the type of all transforms says tensors
+        return torch.stack([self.last(cut), *(self.last(self.policy(cut)) for _ in range(self.count - 1))])  # type: ignore[arg-type]
 
 
 def _compose(first: list, policy: list, last: list, augmentation: Augmentation) -> ImageTransform:
