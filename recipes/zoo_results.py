@@ -29,8 +29,8 @@ class Trained:
     run: Run
     facts: Facts
     results: Results
-    minutes: float
-    """That training took, validation and saving left out."""
+    minutes: float | None
+    """That training took, validation and saving left out; None where no summary.csv was kept."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,10 @@ def _read(run: Run, cards: Path) -> Trained | None:
     folder = run.card(cards)
     if not (folder / RESULTS[0]).is_file():
         return None
-    facts = read_facts(folder)
-    minutes = training_minutes(folder / "summary.csv", int(facts.content["mocse_timm"]["train_images"]))
+    facts, summary = read_facts(folder), folder / "summary.csv"
+    minutes = None
+    if summary.is_file():
+        minutes = training_minutes(summary, int(facts.content["mocse_timm"]["train_images"]))
     return Trained(run, facts, read_results(folder), minutes)
 
 

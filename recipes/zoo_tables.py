@@ -97,6 +97,7 @@ def render_table(comparison: Table, recipes: dict[str, Recipe]) -> str:
     lines = []
     for place, recipe in enumerate(rows):
         cost = recipe.first.results.computation
+        minutes = [trained.minutes for trained in recipe.trained.values() if trained.minutes is not None]
         scores = [_mean_and_spread(values) if (values := _values(recipe, shown[title])) else "" for title in shown]
         lines.append(
             [
@@ -107,7 +108,7 @@ def render_table(comparison: Table, recipes: dict[str, Recipe]) -> str:
                 *scores,
                 *(found[place] for found in differences.values()),
                 f"{cost.images_per_second:,.0f}",
-                f"{fmean(trained.minutes for trained in recipe.trained.values()):.0f}",
+                f"{fmean(minutes):.0f}" if minutes else "",
             ]
         )
     missing = [name for name in comparison.rows if not recipes[name].trained]
@@ -136,7 +137,8 @@ def expected(recipe: Recipe) -> str:
     shown = ("clean", "15", "19", attack_title("pgd50"), attack_title("autoattack"))
     scores = [f"{title} {number:.2f} %" for title in shown if (number := SCORES[title](first.results)) is not None]
     hardware = first.facts.training.hardware or "an unknown machine"
-    return f"# Expected: {', '.join(scores)}; {first.minutes:.0f} minutes of training on {hardware}."
+    time = "trained" if first.minutes is None else f"{first.minutes:.0f} minutes of training"
+    return f"# Expected: {', '.join(scores)}; {time} on {hardware}."
 
 
 def _write_expected(recipe: Recipe) -> None:
@@ -194,8 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_whole(parsed.readme, page, "README")
     for recipe in recipes.values():
         _write_expected(recipe)
-    draw_cost(recipes, parsed.docs / "zoo_cost.png")
     first = comparisons[0]
+    draw_cost({name: recipes[name] for name in first.rows}, parsed.docs / "zoo_cost.png")
     against = next(name for name in first.rows if name != first.baseline)
     draw_differences(recipes[against], recipes[first.baseline], parsed.docs / "zoo_differences.png")
     for path in write_zoo(parsed.cards):
