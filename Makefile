@@ -42,8 +42,11 @@ lint: install
 types: install
 	$(BIN)/pyright
 
+# the tests run on one thread each: a process for each core, and files stay whole, since their tests share what they train
+SHARED_OUT := --numprocesses auto --maxprocesses 4 --dist loadfile
+
 unit: install
-	$(BIN)/pytest
+	$(BIN)/pytest $(SHARED_OUT)
 
 conformance: install ## timm's own tests on our models; MODELS="name ..." narrows them
 	$(BIN)/python tests/conformance/run.py $(if $(MODELS),--models $(MODELS))
@@ -62,7 +65,7 @@ test-floors: ## the tests with the oldest versions that pyproject.toml allows, i
 	test -x .venv-floors/bin/python || $(PYTHON) -m venv .venv-floors
 	$(PYTHON) tests/floors.py > .venv-floors/constraints.txt
 	.venv-floors/bin/python -m pip install --quiet --constraint .venv-floors/constraints.txt --editable '.[test]'
-	.venv-floors/bin/pytest -o filterwarnings=default  # old releases warn of each other
+	.venv-floors/bin/pytest $(SHARED_OUT) -o filterwarnings=default  # old releases warn of each other
 
 benchmarks: install ## speed as ratios, and how many timm backbones can be wrapped
 	$(BIN)/python benchmarks/train_speed.py
