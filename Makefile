@@ -42,8 +42,8 @@ lint: install
 types: install
 	$(BIN)/pyright
 
-# the tests run on one thread each: a process for each core, and files stay whole, since their tests share what they train
-SHARED_OUT := --numprocesses auto --maxprocesses 4 --dist loadfile
+# the tests run on one thread each: a process for each core, up to four; files stay whole, as their tests share what they train
+SHARED_OUT := --numprocesses logical --maxprocesses 4 --dist loadfile
 
 unit: install
 	$(BIN)/pytest $(SHARED_OUT)

@@ -29,8 +29,8 @@ class Trained:
     run: Run
     facts: Facts
     results: Results
-    minutes: float | None
-    """That training took, validation and saving left out; None where no summary.csv was kept."""
+    minutes: float
+    """That training took, validation and saving left out."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,8 @@ def _read(run: Run, cards: Path) -> Trained | None:
     folder = run.card(cards)
     if not (folder / RESULTS[0]).is_file():
         return None
-    facts, summary = read_facts(folder), folder / "summary.csv"
-    minutes = None
-    if summary.is_file():
-        minutes = training_minutes(summary, int(facts.content["mocse_timm"]["train_images"]))
+    facts = read_facts(folder)
+    minutes = training_minutes(folder / "summary.csv", int(facts.content["mocse_timm"]["train_images"]))
     return Trained(run, facts, read_results(folder), minutes)
 
 

@@ -97,7 +97,6 @@ def render_table(comparison: Table, recipes: dict[str, Recipe]) -> str:
     lines = []
     for place, recipe in enumerate(rows):
         cost = recipe.first.results.computation
-        minutes = [trained.minutes for trained in recipe.trained.values() if trained.minutes is not None]
         scores = [_mean_and_spread(values) if (values := _values(recipe, shown[title])) else "" for title in shown]
         lines.append(
             [
@@ -108,7 +107,7 @@ def render_table(comparison: Table, recipes: dict[str, Recipe]) -> str:
                 *scores,
                 *(found[place] for found in differences.values()),
                 f"{cost.images_per_second:,.0f}",
-                f"{fmean(minutes):.0f}" if minutes else "",
+                f"{fmean(trained.minutes for trained in recipe.trained.values()):.0f}",
             ]
         )
     missing = [name for name in comparison.rows if not recipes[name].trained]
@@ -137,8 +136,7 @@ def expected(recipe: Recipe) -> str:
     shown = ("clean", "15", "19", attack_title("pgd50"), attack_title("autoattack"))
     scores = [f"{title} {number:.2f} %" for title in shown if (number := SCORES[title](first.results)) is not None]
     hardware = first.facts.training.hardware or "an unknown machine"
-    time = "trained" if first.minutes is None else f"{first.minutes:.0f} minutes of training"
-    return f"# Expected: {', '.join(scores)}; {time} on {hardware}."
+    return f"# Expected: {', '.join(scores)}; {first.minutes:.0f} minutes of training on {hardware}."
 
 
 def _write_expected(recipe: Recipe) -> None:
