@@ -21,15 +21,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from mocse_timm.checkpoints.config_json import read_config
-from mocse_timm.checkpoints.open_folder import open_folder
 from mocse_timm.checks import BadInput, command
-from mocse_timm.data import load_data
 from mocse_timm.evaluation.config import ValidateConfig
-from mocse_timm.evaluation.scorer import Scorer, model_size
-from mocse_timm.evaluation.settings import complete
+from mocse_timm.evaluation.run import prepare
 from mocse_timm.models.aggregation import aggregate
 from mocse_timm.models.mocse import MoCSE
-from mocse_timm.models.normalized import image_channels
 from mocse_timm.models.saving import save_model
 
 
@@ -82,25 +78,18 @@ def calibrate(run: Path, folder: Path, *, together: bool) -> None:
     """Write the calibrated model of ``run`` into ``folder``, and print what changed.
 
     Raises:
-        BadInput: if ``run`` is not a MoCSE with an expert for each class, or ``folder`` exists.
+        BadInput: if ``run`` is not a MoCSE with an expert for each class, cannot be read, or ``folder`` exists.
     """
     if folder.exists():
         raise BadInput(f"{folder} exists; name a new folder")
-    config = complete(ValidateConfig(model=str(run)))
-    model = open_folder(run)
+    scorer, data = prepare(ValidateConfig(model=str(run)), Accelerator(), attacks=())
+    model = scorer.model
     if not isinstance(model, MoCSE) or max(model.group_sizes) > 1:
         raise BadInput(f"{run} has no expert for each class; calibrate a MoCSE that has")
-    if not all(isinstance(each, nn.Linear) for each in model.get_classifier()):
-        raise BadInput(f"the experts of {run} do not end in a linear layer, into which a calibration could go")
-    assert config.dataset is not None, "complete() fills it"
-    data = load_data(
-        config.dataset,
-        data_dir=config.data_dir,
-        model_size=model_size(model),
-        image_size=config.img_size,
-        in_chans=image_channels(model),
-    )
-    predictions = Scorer(config, model, torch.device("cpu"), Accelerator(cpu=True)).predict(data.train)
+    if not all(isinstance(each, nn.Linear) and each.bias is not None for each in model.get_classifier()):
+        raise BadInput(f"the experts of {run} do not end in a linear layer with a bias, into which a calibration goes")
+    scorer.place()
+    predictions = scorer.predict(data.train)
     assert predictions.expert_log_odds is not None, "a MoCSE has them"
     log_odds, labels = predictions.expert_log_odds.clone(), predictions.labels.clone()  # tensors that autograd may use
     losses = {

@@ -34,7 +34,7 @@ from mocse_timm.evaluation.settings import check_flags, complete
 from mocse_timm.flags import parse_flags
 from mocse_timm.models.normalized import image_channels, normalized
 
-__all__ = ["main", "validate"]
+__all__ = ["main", "prepare", "validate"]
 
 
 def _choose_device(name: str | None, accelerator: Accelerator) -> torch.device:
@@ -146,8 +146,12 @@ def _weights(config: ValidateConfig) -> Path | None:
     return None if folder is None else folder / WEIGHTS
 
 
-def _prepare(config: ValidateConfig, accelerator: Accelerator, attacks: Sequence[str]) -> tuple[Scorer, DataSplits]:
-    """Return model and data, checked to fit each other; the model is still on the CPU."""
+def prepare(config: ValidateConfig, accelerator: Accelerator, attacks: Sequence[str]) -> tuple[Scorer, DataSplits]:
+    """Return model and data, checked to fit each other; the model is still on the CPU.
+
+    Raises:
+        BadInput: for anything wrong with the flags, the model, its weights or the data.
+    """
     device = _choose_device(config.device, accelerator)
     torch.manual_seed(config.seed)
     model = load_model(
@@ -208,7 +212,7 @@ def validate(config: ValidateConfig) -> Scores:
     baseline = check_corruption_flags(config)
     attacks = parse_attacks(config.attack)
     accelerator = Accelerator()
-    scorer, data = _prepare(config, accelerator, attacks)
+    scorer, data = prepare(config, accelerator, attacks)
     typed, config, source = config, scorer.config, None
     if config.corruptions:
         source = choose_source(scorer, data)
