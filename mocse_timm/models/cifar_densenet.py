@@ -27,6 +27,8 @@ class CifarDenseNet(CifarNet):
         kwargs: see :class:`CifarNet`.
     """
 
+    channels_stay_apart = False  # layers set their channels beside those of the layers before
+
     def __init__(
         self,
         depths: Sequence[int] = (6, 12, 24, 16),

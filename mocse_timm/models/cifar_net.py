@@ -106,7 +106,13 @@ class CifarNet(nn.Module):
         drop_rate: dropout before the classifier, in [0, 1).
         input_mean: mean of the training images, a number a channel in [0, 1].
         input_std: their standard deviation.
+
+    Attributes:
+        channels_stay_apart: whether channels meet in convolutions alone, so that a network of several times the
+            channels, its convolutions in groups, is several networks side by side.
     """
+
+    channels_stay_apart = True
 
     def __init__(
         self,

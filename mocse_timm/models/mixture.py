@@ -13,6 +13,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from mocse_timm.models.backbones import parts_as_groups, pooling_name, prefix_groups
+from mocse_timm.models.grouped_experts import grouped
 from mocse_timm.models.mixture_experts import build_experts, mixed_feature_info
 from mocse_timm.models.parallel_experts import can_run_in_parallel, run_in_parallel
 from mocse_timm.models.tied_weights import save_tied_weights_once
@@ -235,6 +236,9 @@ class Mixture(nn.Module):
 
     def _outputs(self, x: Tensor) -> list[Tensor]:
         if not torch.jit.is_scripting():
+            together = grouped(self.experts, x)
+            if together is not None:
+                return together.run(x)
             if can_run_in_parallel(self.experts, x):
                 return run_in_parallel(self.experts, x)
         outputs: list[Tensor] = []

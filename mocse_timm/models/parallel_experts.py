@@ -1,7 +1,7 @@
 """Experts side by side on CPU cores: a core for each expert in turn, instead of all cores for each small layer.
 
 Layers of a narrow expert are too small to be worth splitting: with two threads each, ten experts of 8 channels take
-as long as with one. Whole experts split well. A GPU gains nothing here and is never asked to.
+as long as with one. Whole experts split well. For a GPU see :mod:`mocse_timm.models.grouped_experts`.
 """
 
 import os
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mocse_timm.models.cifar_net import CifarNet
 
-__all__ = ["can_run_in_parallel", "run_in_parallel"]
+__all__ = ["can_run_in_parallel", "follows_one_thread", "run_in_parallel"]
 
 Result = TypeVar("Result")
 
@@ -27,15 +27,18 @@ def can_run_in_parallel(experts: Sequence[nn.Module] | nn.ModuleList, x: Tensor)
     Tracing, compiling, functional transforms and dispatch modes (counters of operations, say) follow one thread.
     So does the order of random draws: experts with active dropout, or of other families than ours, take turns.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) is not Tensor or x.device.type != "cpu":
-        return False
-    if len(experts) < 2 or torch.get_num_threads() < 2:
-        return False
-    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
-        return False
-    if torch._C._are_functorch_transforms_active():
+    if len(experts) < 2 or x.device.type != "cpu" or torch.get_num_threads() < 2 or follows_one_thread(x):
         return False
     return all(isinstance(expert, CifarNet) and not _draws(expert) for expert in experts)
+
+
+def follows_one_thread(x: Tensor) -> bool:
+    """Return whether a tracer, compiler, functional transform or dispatch mode is at work on ``x``."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) is not Tensor:
+        return True
+    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
+        return True
+    return torch._C._are_functorch_transforms_active()
 
 
 def _draws(expert: CifarNet) -> bool:

@@ -1,0 +1,186 @@
+"""Experts side by side on a GPU: one network of all their channels, in as many groups, instead of one after the other.
+
+Layers of a narrow expert are too small to keep a GPU busy, and launching each costs more than running it. Ten
+convolutions of one shape are one grouped convolution, ten batch norms one of all their channels. Letters: B images,
+E experts, C outputs of one expert.
+"""
+
+import copy
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from mocse_timm.models.cifar_net import CifarNet
+from mocse_timm.models.parallel_experts import follows_one_thread
+
+__all__ = ["GroupedExperts", "grouped"]
+
+DEVICES = ("cuda",)  # where a grouped convolution is faster than its parts
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def grouped(experts: nn.ModuleList, x: Tensor) -> "GroupedExperts | None":
+    """Return the experts as one network for inputs like ``x``; None if they have to run one by one.
+
+    They have to where their shapes or modes differ or something wants to see each: tracing and compiling, hooks,
+    activation checkpointing, dropout. So do networks whose layers mix channels in other ways than by convolutions.
+    """
+    if len(experts) < 2 or x.device.type not in DEVICES or follows_one_thread(x):
+        return None
+    if not all(isinstance(expert, CifarNet) and _can_be_widened(expert) for expert in experts):
+        return None
+    layers = [list(_walk(expert)) for expert in experts]
+    if torch.nn.modules.module._has_any_global_hook() or any(_hooked(layer) for each in layers for layer in each):
+        return None
+    shapes = {_shape(each) for each in layers}
+    return GroupedExperts(_twin(experts, shapes.pop()), layers) if len(shapes) == 1 else None
+
+
+def _can_be_widened(expert: CifarNet) -> bool:
+    dropout = expert.training and expert.head.drop.p > 0
+    compiled = expert._compiled_call_impl is not None
+    one_by_one = dropout or compiled or expert.grad_checkpointing
+    return expert.channels_stay_apart and isinstance(expert.head.fc, nn.Linear) and not one_by_one
+
+
+def _walk(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield all submodules in the same order for networks of one kind; torch's own way takes ten times as long."""
+    found = [module]
+    while found:
+        module = found.pop()
+        yield module
+        found.extend(module._modules.values())  # pyright: ignore[reportArgumentType]  (ours have no empty places)
+
+
+def _hooked(layer: nn.Module) -> bool:
+    return any(getattr(layer, name) for name in HOOKS)
+
+
+def _shape(layers: Sequence[nn.Module]) -> tuple[object, ...]:
+    """Return each layer's kind, mode and sizes of parameters: equal for experts that can be one network."""
+    return tuple(
+        (type(layer), layer.training, *(None if p is None else p.shape for p in layer._parameters.values()))
+        for layer in layers
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Twin:
+    """A network of one expert's layers with E times the channels; it has weights only while it runs."""
+
+    network: CifarNet
+    layers: list[nn.Module]
+    """In the order of :func:`_walk`, the classifier left out."""
+    classifier: int
+    """The classifier's place in an expert's walk."""
+
+
+class _Twins(threading.local):
+    """Each thread's own, by the experts they stand for."""
+
+    def __init__(self) -> None:
+        self.known: WeakKeyDictionary[nn.ModuleList, tuple[object, _Twin]] = WeakKeyDictionary()
+
+
+_twins = _Twins()
+
+
+def _twin(experts: nn.ModuleList, shape: tuple[object, ...]) -> _Twin:
+    made_for = (len(experts), shape)
+    known = _twins.known.get(experts)
+    if known is None or known[0] != made_for:
+        known = _twins.known[experts] = (made_for, _widened(experts[0], len(experts)))  # type: ignore[arg-type]
+    return known[1]
+
+
+def _widened(expert: CifarNet, times: int) -> _Twin:
+    """Return ``expert`` without weights and classifier, with ``times`` the channels in as many groups."""
+    weightless: dict[int, None] = {id(tensor): None for layer in _walk(expert) for tensor in _tensors(layer).values()}
+    classifier = [layer is expert.head.fc for layer in _walk(expert)].index(True)
+    network = copy.deepcopy(expert, weightless)
+    reads_images = next((layer for layer in network.stem.modules() if isinstance(layer, nn.Conv2d)), None)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d) and layer is not reads_images:  # that one has all experts' filters on one input
+            layer.groups *= times
+    layers = [layer for layer in _walk(network) if layer is not network.head.fc]
+    network.head.fc = nn.Identity()
+    return _Twin(network, layers, classifier)
+
+
+def _tensors(layer: nn.Module) -> dict[str, Tensor]:
+    """Return the layer's own parameters and buffers that are there."""
+    everything = {**layer._parameters, **layer._buffers}
+    return {name: tensor for name, tensor in everything.items() if tensor is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class GroupedExperts:
+    """Experts of one shape as one network; made by :func:`grouped` for one pass."""
+
+    twin: _Twin
+    experts: list[list[nn.Module]]
+    """Each expert's layers, in the order of :func:`_walk`."""
+
+    def run(self, x: Tensor) -> list[Tensor]:
+        """Return every expert's output for the same ``x``, as if they had run one after the other.
+
+        Values and gradients differ by rounding. Batch norms in train mode update the experts' running statistics.
+
+        Args:
+            x: (B, channels, H, W).
+
+        Returns:
+            E tensors (B, C).
+        """
+        twin, count = self.twin, len(self.experts)
+        rows = list(zip(*self.experts, strict=True))  # the same layer of all experts
+        classifiers = rows.pop(twin.classifier)
+        try:
+            for layer, parts in zip(twin.layers, rows, strict=True):
+                _fill(layer, parts)
+            shared = isinstance(twin.network.stem, nn.Identity)
+            features = twin.network(torch.cat([x] * count, dim=1) if shared else x)
+            if twin.network.training:
+                _keep_statistics(twin.layers, rows)
+        finally:
+            for layer in twin.layers:
+                _empty(layer)
+        weights = torch.stack([layer.weight for layer in classifiers])  # type: ignore[misc]
+        outputs = features.unflatten(1, (count, -1)).transpose(0, 1) @ weights.transpose(1, 2)  # (E, B, C)
+        if classifiers[0].bias is not None:
+            outputs = outputs + torch.stack([layer.bias for layer in classifiers]).unsqueeze(1)  # type: ignore[misc]
+        return list(outputs.unbind(0))
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return torch.cat(parts) if parts[0].ndim else parts[0].clone()  # how many batches a norm has seen stays one number
+
+
+def _fill(layer: nn.Module, parts: Sequence[nn.Module]) -> None:
+    """Give ``layer`` the tensors of all experts, side by side."""
+    for place, theirs in ((layer._parameters, "_parameters"), (layer._buffers, "_buffers")):
+        for name in place:
+            tensors = [getattr(part, theirs)[name] for part in parts]
+            place[name] = None if tensors[0] is None else _joined(tensors)  # type: ignore[assignment]
+
+
+def _empty(layer: nn.Module) -> None:
+    for place in (layer._parameters, layer._buffers):
+        place.update(dict.fromkeys(place))
+
+
+def _keep_statistics(layers: Sequence[nn.Module], rows: Sequence[Sequence[nn.Module]]) -> None:
+    """Copy what the twin's batch norms have seen to the experts'."""
+    targets: list[Tensor] = []
+    sources: list[Tensor] = []
+    for layer, parts in zip(layers, rows, strict=True):
+        for name, value in layer._buffers.items():
+            if value is not None:
+                targets += [part._buffers[name] for part in parts]  # type: ignore[misc]
+                sources += value.chunk(len(parts)) if value.ndim else [value] * len(parts)
+    with torch.no_grad():
+        torch._foreach_copy_(targets, sources)

@@ -1,0 +1,230 @@
+"""Experts as one grouped network against the same experts one after the other; here on the CPU, as on a GPU."""
+
+import copy
+import threading
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import mocse_timm.models.grouped_experts as grouped_experts
+import mocse_timm.models.mixture as mixture
+from mocse_timm.models.grouped_experts import GroupedExperts, grouped
+
+MODELS: dict[str, dict[str, Any]] = {
+    "preact, nothing shared": {"expert_width": 0.125},
+    "preact, three stages shared": {"width": 0.25, "expert_width": 0.125, "shared_stages": 3},
+    "resnet": {"backbone": "cifar_resnet18", "expert_width": 0.125, "shared_stages": 1},
+    "vgg": {"backbone": "cifar_vgg16_bn", "expert_width": 0.125},
+}
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouped_experts, "DEVICES", ("cpu",))
+    monkeypatch.setattr(mixture, "can_run_in_parallel", lambda *_: False)
+
+
+@pytest.fixture(params=MODELS)
+def model(request: pytest.FixtureRequest) -> Any:
+    return mocse(**MODELS[request.param])
+
+
+def mocse(name: str = "mocse_preact18", **options: Any) -> Any:
+    torch.manual_seed(0)
+    given: dict[str, Any] = {"num_classes": 3} | options
+    model: Any = timm.create_model(name, **given)
+    for module in model.modules():  # what a fresh network has is the same in every expert
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()  # pyright: ignore[reportOptionalMemberAccess]
+            module.running_var.uniform_(0.5, 2)  # pyright: ignore[reportOptionalMemberAccess]
+            nn.init.normal_(module.weight, 1, 0.2)
+            nn.init.normal_(module.bias)
+    return model.double()
+
+
+def images() -> Tensor:
+    return torch.rand(4, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def run_grouped(model: Any, x: Tensor) -> list[Tensor]:
+    together = grouped(model.experts, x)
+    assert together is not None
+    return together.run(x)
+
+
+def in_turn(model: Any, x: Tensor) -> list[Tensor]:
+    return [expert(x) for expert in model.experts]
+
+
+def gradients(model: Any, x: Tensor, outputs: list[Tensor]) -> dict[str, Tensor]:
+    sum((i + 1) * (output**2).mean() for i, output in enumerate(outputs)).backward()  # pyright: ignore[reportAttributeAccessIssue]
+    assert x.grad is not None
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None} | {"x": x.grad}
+
+
+def start(model: Any) -> Tensor:
+    """Return what the experts get, as a leaf."""
+    with torch.no_grad():
+        return model.trunk.eval()(images()).requires_grad_()
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_outputs_gradients_and_statistics_equal_those_of_experts_in_turn(
+    model: Any, training: bool, layout: torch.memory_format
+) -> None:
+    model.to(memory_format=layout).train(training)
+    twin = copy.deepcopy(model)
+    x, same_x = start(model), start(twin)
+    ours, theirs = run_grouped(model, x), in_turn(twin, same_x)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+    found, expected = gradients(model, x, ours), gradients(twin, same_x, theirs)
+    assert found.keys() == expected.keys() and len(found) == 1 + len(list(model.experts.parameters()))
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-7, atol=1e-10, msg=name)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, twin.state_dict()[name], rtol=1e-9, atol=1e-12, msg=name)
+
+
+def test_a_mixture_runs_them_so_and_keeps_its_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = mocse(**MODELS["preact, three stages shared"]).to(memory_format=torch.channels_last).eval()
+    seen: list[Tensor] = []
+
+    run = GroupedExperts.run
+
+    def watched(self: GroupedExperts, x: Tensor) -> list[Tensor]:
+        seen.append(x)
+        return run(self, x)
+
+    monkeypatch.setattr(GroupedExperts, "run", watched)
+    scores = model(images().to(memory_format=torch.channels_last))
+    assert len(seen) == 1 and seen[0].is_contiguous(memory_format=torch.channels_last)
+    monkeypatch.setattr(mixture, "grouped", lambda *_: None)
+    torch.testing.assert_close(scores, model(images()), rtol=1e-9, atol=1e-12)
+
+
+def test_what_changed_since_the_last_pass_counts(model: Any) -> None:
+    model.eval()
+    x = start(model).detach()
+    run_grouped(model, x)
+    with torch.no_grad():
+        for parameter in model.experts[1].parameters():
+            parameter.mul_(1.5)
+    torch.testing.assert_close(run_grouped(model, x), in_turn(model, x), rtol=1e-9, atol=1e-12)
+    model.reset_classifier(4)  # of one more expert, too
+    torch.testing.assert_close(run_grouped(model, x), in_turn(model, x), rtol=1e-9, atol=1e-12)
+    model.experts.train()
+    twin = copy.deepcopy(model)
+    torch.testing.assert_close(run_grouped(model, x), in_turn(twin, x), rtol=1e-9, atol=1e-12)
+
+
+def test_frozen_experts_get_no_gradient_and_the_others_theirs(model: Any) -> None:
+    model.experts[1].requires_grad_(False)
+    x = start(model)
+    gradients(model, x, run_grouped(model, x))
+    assert all(parameter.grad is None for parameter in model.experts[1].parameters())
+    assert all(parameter.grad is not None for parameter in model.experts[2].parameters())
+
+
+def test_weights_are_let_go_and_an_input_that_does_not_fit_leaves_none(model: Any) -> None:
+    model.eval()
+    with pytest.raises(RuntimeError):
+        run_grouped(model, images()[:, :1, :1])
+    x = start(model)
+    run_grouped(model, x)
+    made_for, twin = grouped_experts._twins.known[model.experts]
+    assert made_for and not [*twin.network.parameters(), *twin.network.buffers()]
+    assert not set(model.state_dict()) - {name for name, _ in [*model.named_parameters(), *model.named_buffers()]}
+
+
+def test_threads_do_not_meet(model: Any) -> None:
+    model.eval()
+    inputs = [start(model).detach() * factor for factor in (0.5, 1.0, 2.0)]
+    expected = [in_turn(model, x) for x in inputs]
+    wrong: list[str] = []
+
+    def work(index: int) -> None:
+        try:
+            for _ in range(5):
+                torch.testing.assert_close(run_grouped(model, inputs[index]), expected[index])
+        except AssertionError as error:
+            wrong.append(str(error))
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(inputs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_an_ensemble_without_biases_runs_so_too() -> None:
+    model = mocse("ensemble", num_experts=3, expert_width=0.125).eval()
+    for expert in model.experts:
+        expert.head.fc.bias = None
+    x = start(model)
+    torch.testing.assert_close(run_grouped(model, x), in_turn(model, x), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_runs_them_so_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouped_experts, "DEVICES", ("cuda",))
+    model = mocse(**MODELS["preact, three stages shared"]).cuda()
+    x = images().cuda()
+    assert grouped(model.experts, model.trunk(x)) is not None
+    ours = model.eval()(x)
+    monkeypatch.setattr(mixture, "grouped", lambda *_: None)
+    torch.testing.assert_close(ours, model(x), rtol=1e-9, atol=1e-12)
+
+
+def _hook(model: Any) -> None:
+    model.experts[2].stages[0].register_forward_hook(lambda *_: None)
+
+
+def _one_frozen_norm(model: Any) -> None:
+    model.experts[0].norm.eval()
+
+
+REASONS = {
+    "a hook": _hook,
+    "a frozen batch norm": _one_frozen_norm,
+    "activation checkpointing": lambda model: model.set_grad_checkpointing(),
+    "dropout": lambda model: setattr(model.experts[1].head.drop, "p", 0.5),
+    "another number of outputs": lambda model: model.experts[1].reset_classifier(5),
+    "a compiled expert": lambda model: model.experts[1].compile(backend="eager"),
+    "no classifier": lambda model: model.reset_classifier(0),
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_experts_run_one_by_one_with(reason: str) -> None:
+    model = mocse(expert_width=0.125)
+    assert grouped(model.experts, images()) is not None
+    REASONS[reason](model)
+    assert grouped(model.experts, images()) is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"backbone": "cifar_densenet", "expert_width": 0.25},
+        {"backbone": "resnet18"},
+        {"num_classes": 4, "num_experts": 3, "expert_width": 0.125},
+        {"num_classes": 2, "num_experts": 1, "expert_width": 0.125},
+    ],
+)
+def test_networks_of_another_kind_run_one_by_one(options: dict[str, Any]) -> None:
+    model = mocse("mocse" if "backbone" in options else "mocse_preact18", **options)
+    assert grouped(model.experts, images()) is None
+
+
+def test_they_run_one_by_one_where_something_follows_them_or_on_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = mocse(expert_width=0.125)
+    with FlopCounterMode(display=False):
+        assert grouped(model.experts, images()) is None
+    monkeypatch.setattr(grouped_experts, "DEVICES", ("cuda",))
+    assert grouped(model.experts, images()) is None
