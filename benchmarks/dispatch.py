@@ -233,6 +233,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="timed calls of each function; the median counts")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument(
+        "--no-attacks", action="store_true", help="leave out the evaluation under attack, the longest part"
+    )
     parser.add_argument("--peak", choices=["advmoe", "thin"], help=argparse.SUPPRESS)
     flags = parser.parse_args()
     torch.manual_seed(0)
@@ -251,8 +254,9 @@ def main() -> None:
     if flags.device == "cpu":
         print("peak memory of a training step:")
         memory(flags.batch_size)
-    print("attacks:")
-    attacks(images, max(1, flags.repeats // 3))
+    if not flags.no_attacks:
+        print("attacks:")
+        attacks(images, max(1, flags.repeats // 3))
 
 
 if __name__ == "__main__":
