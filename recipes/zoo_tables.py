@@ -64,6 +64,10 @@ def _mean_and_spread(values: Sequence[float]) -> str:
     return f"{fmean(values):.2f} ± {(max(values) - min(values)) / 2:.2f}"
 
 
+def _minutes(minutes: float) -> str:
+    return f"{minutes:.0f}" if minutes >= 10 else f"{minutes:.1f}"
+
+
 def _values(recipe: Recipe, value: Callable[[Results], float | None]) -> list[float]:
     found = [value(trained.results) for trained in recipe.trained.values()]
     return [number for number in found if number is not None]
@@ -107,7 +111,7 @@ def render_table(comparison: Table, recipes: dict[str, Recipe]) -> str:
                 *scores,
                 *(found[place] for found in differences.values()),
                 f"{cost.images_per_second:,.0f}",
-                f"{fmean(trained.minutes for trained in recipe.trained.values()):.0f}",
+                _minutes(fmean(trained.minutes for trained in recipe.trained.values())),
             ]
         )
     missing = [name for name in comparison.rows if not recipes[name].trained]
@@ -136,7 +140,7 @@ def expected(recipe: Recipe) -> str:
     shown = ("clean", "15", "19", attack_title("pgd50"), attack_title("autoattack"))
     scores = [f"{title} {number:.2f} %" for title in shown if (number := SCORES[title](first.results)) is not None]
     hardware = first.facts.training.hardware or "an unknown machine"
-    return f"# Expected: {', '.join(scores)}; {first.minutes:.0f} minutes of training on {hardware}."
+    return f"# Expected: {', '.join(scores)}; {_minutes(first.minutes)} minutes of training on {hardware}."
 
 
 def _write_expected(recipe: Recipe) -> None:
@@ -148,6 +152,7 @@ def _write_expected(recipe: Recipe) -> None:
 def draw_cost(recipes: dict[str, Recipe], path: Path) -> bool:
     """Draw accuracy under corruption against MACs, a point a recipe with its spread; of one alone there is no plot."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     scored = {name: values for name, recipe in recipes.items() if (values := _values(recipe, SCORES["15"]))}
     if len(scored) < 2:
@@ -162,6 +167,10 @@ def draw_cost(recipes: dict[str, Recipe], path: Path) -> bool:
         axes.errorbar([macs], [middle], yerr=spread, fmt="o", color=colour, capsize=3)
         axes.annotate(name, (macs, middle), xytext=(6, 4), textcoords="offset points", fontsize=8)
     axes.set(xlabel="MMACs an image", ylabel="accuracy under 15 corruptions, %", xscale="log")
+    axes.margins(x=0.3)  # room for the names
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
     write_whole(path, as_png(figure), "plot")
     return True
