@@ -9,6 +9,7 @@ import copy
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -53,7 +54,7 @@ def _walk(module: nn.Module) -> Iterator[nn.Module]:
     while found:
         module = found.pop()
         yield module
-        found.extend(module._modules.values())  # pyright: ignore[reportArgumentType]  (ours have no empty places)
+        found += [child for child in module._modules.values() if child is not None]
 
 
 def _hooked(layer: nn.Module) -> bool:
@@ -93,11 +94,11 @@ def _twin(experts: nn.ModuleList, shape: tuple[object, ...]) -> _Twin:
     made_for = (len(experts), shape)
     known = _twins.known.get(experts)
     if known is None or known[0] != made_for:
-        known = _twins.known[experts] = (made_for, _widened(experts[0], len(experts)))  # type: ignore[arg-type]
+        known = _twins.known[experts] = (made_for, _widened(experts[0], len(experts)))
     return known[1]
 
 
-def _widened(expert: CifarNet, times: int) -> _Twin:
+def _widened(expert: Any, times: int) -> _Twin:
     """Return ``expert`` without weights and classifier, with ``times`` the channels in as many groups."""
     weightless: dict[int, None] = {id(tensor): None for layer in _walk(expert) for tensor in _tensors(layer).values()}
     classifier = [layer is expert.head.fc for layer in _walk(expert)].index(True)
@@ -137,7 +138,7 @@ class GroupedExperts:
             E tensors (B, C).
         """
         twin, count = self.twin, len(self.experts)
-        rows = list(zip(*self.experts, strict=True))  # the same layer of all experts
+        rows: list[tuple[Any, ...]] = list(zip(*self.experts, strict=True))  # the same layer of all experts
         classifiers = rows.pop(twin.classifier)
         try:
             for layer, parts in zip(twin.layers, rows, strict=True):
@@ -149,10 +150,10 @@ class GroupedExperts:
         finally:
             for layer in twin.layers:
                 _empty(layer)
-        weights = torch.stack([layer.weight for layer in classifiers])  # type: ignore[misc]
+        weights = torch.stack([layer.weight for layer in classifiers])
         outputs = features.unflatten(1, (count, -1)).transpose(0, 1) @ weights.transpose(1, 2)  # (E, B, C)
         if classifiers[0].bias is not None:
-            outputs = outputs + torch.stack([layer.bias for layer in classifiers]).unsqueeze(1)  # type: ignore[misc]
+            outputs = outputs + torch.stack([layer.bias for layer in classifiers]).unsqueeze(1)
         return list(outputs.unbind(0))
 
 
@@ -162,10 +163,11 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 def _fill(layer: nn.Module, parts: Sequence[nn.Module]) -> None:
     """Give ``layer`` the tensors of all experts, side by side."""
-    for place, theirs in ((layer._parameters, "_parameters"), (layer._buffers, "_buffers")):
+    for kind in ("_parameters", "_buffers"):
+        place: dict[str, Tensor | None] = getattr(layer, kind)
         for name in place:
-            tensors = [getattr(part, theirs)[name] for part in parts]
-            place[name] = None if tensors[0] is None else _joined(tensors)  # type: ignore[assignment]
+            tensors = [getattr(part, kind)[name] for part in parts]
+            place[name] = None if tensors[0] is None else _joined(tensors)
 
 
 def _empty(layer: nn.Module) -> None:
@@ -173,14 +175,14 @@ def _empty(layer: nn.Module) -> None:
         place.update(dict.fromkeys(place))
 
 
-def _keep_statistics(layers: Sequence[nn.Module], rows: Sequence[Sequence[nn.Module]]) -> None:
+def _keep_statistics(layers: Sequence[nn.Module], rows: Sequence[Sequence[Any]]) -> None:
     """Copy what the twin's batch norms have seen to the experts'."""
     targets: list[Tensor] = []
     sources: list[Tensor] = []
     for layer, parts in zip(layers, rows, strict=True):
         for name, value in layer._buffers.items():
             if value is not None:
-                targets += [part._buffers[name] for part in parts]  # type: ignore[misc]
+                targets += [part._buffers[name] for part in parts]
                 sources += value.chunk(len(parts)) if value.ndim else [value] * len(parts)
     with torch.no_grad():
         torch._foreach_copy_(targets, sources)
