@@ -108,7 +108,7 @@ def test_a_row_has_means_spreads_costs_and_the_difference(zoo: Path) -> None:
     theirs = [100 * float(np.asarray(corrupted(seed).correct)[:15].mean()) for seed in (10, 11)]
     assert mixture["15, less dense"].startswith(f"{(sum(ours) - sum(theirs)) / 2:+.2f} ± ")
     assert dense["15, less dense"] == ""
-    assert (mixture["seeds"], mixture["minutes"], mixture["MMACs"]) == ("2", "2", "87.2")
+    assert (mixture["seeds"], mixture["minutes"], mixture["MMACs"]) == ("2", "2.0", "87.2")
     assert "AutoAttack" not in mixture
     assert "Not trained yet: `later`." in text
 
@@ -130,7 +130,7 @@ def test_readme_recipes_plots_and_cards_are_rebuilt(zoo: Path) -> None:
     assert readme.startswith(f"before\n{BEGIN}\n\n**Better?**\n\n| model |") and readme.endswith(f"{END}\nafter\n")
     lines = {name: (zoo / "zoo" / f"{name}.yaml").read_text().splitlines() for name in ("mixture", "later")}
     assert re.fullmatch(
-        r"# Expected: clean 85\.61 %, 15 \d\d\.\d\d %, 19 \d\d\.\d\d %; 2 minutes of training on .*\.",
+        r"# Expected: clean 85\.61 %, 15 \d\d\.\d\d %, 19 \d\d\.\d\d %; 2\.0 minutes of training on .*\.",
         lines["mixture"][2],
     )
     assert lines["mixture"][1::2] == ["# What mixture is.", "model: x"]

@@ -30,7 +30,7 @@ def grouped(experts: nn.ModuleList, x: Tensor) -> "GroupedExperts | None":
     They have to where their shapes or modes differ or something wants to see each: tracing and compiling, hooks,
     activation checkpointing, dropout. So do networks whose layers mix channels in other ways than by convolutions.
     """
-    if len(experts) < 2 or x.device.type not in DEVICES or follows_one_thread(x):
+    if follows_one_thread(x) or len(experts) < 2 or x.device.type not in DEVICES:
         return None
     if not all(isinstance(expert, CifarNet) and _can_be_widened(expert) for expert in experts):
         return None

@@ -27,7 +27,7 @@ def can_run_in_parallel(experts: Sequence[nn.Module] | nn.ModuleList, x: Tensor)
     Tracing, compiling, functional transforms and dispatch modes (counters of operations, say) follow one thread.
     So does the order of random draws: experts with active dropout, or of other families than ours, take turns.
     """
-    if len(experts) < 2 or x.device.type != "cpu" or torch.get_num_threads() < 2 or follows_one_thread(x):
+    if follows_one_thread(x) or len(experts) < 2 or x.device.type != "cpu" or torch.get_num_threads() < 2:
         return False
     return all(isinstance(expert, CifarNet) and not _draws(expert) for expert in experts)
 
