@@ -14,11 +14,10 @@ import timm
 import torch
 from timing import alternate
 from torch import Tensor
+from train_speed import training_step
 
 import mocse_timm  # noqa: F401  (registers the models)
 from mocse_timm.models import mixture
-from mocse_timm.training.config import TrainConfig
-from mocse_timm.training.recipes import build_recipe
 
 MODELS: dict[str, dict[str, Any]] = {
     "mocse_preact18": {},
@@ -26,20 +25,6 @@ MODELS: dict[str, dict[str, Any]] = {
     "mocse_preact18 at expert_width 0.125": {"expert_width": 0.125},
     "mocse_preact18_shared at width 0.375, expert_width 0.125": {"width": 0.375, "expert_width": 0.125},
 }
-
-
-def training(model: Any, images: Tensor, labels: Tensor) -> Callable[[], None]:
-    """Return a function that does one optimiser step in bfloat16 by the recipe train.py would use."""
-    (phase,) = build_recipe(TrainConfig(), model.train())
-
-    def step() -> None:
-        with torch.autocast(images.device.type, dtype=torch.bfloat16):
-            loss = phase.loss(model, images, labels).loss
-        loss.backward()
-        phase.optimizer.step()
-        phase.optimizer.zero_grad()
-
-    return step
 
 
 def inference(model: Any, images: Tensor) -> Callable[[], None]:
@@ -76,21 +61,20 @@ def main() -> None:
     labels = torch.randint(10, (flags.batch_size,), device="cuda")
     print(f"batch {flags.batch_size}, bf16, channels_last, {torch.cuda.get_device_name()}, torch {torch.__version__}")
 
-    def build(name: str, **options: Any) -> Any:
-        model: Any = timm.create_model(name, **options)
-        return model.to("cuda", memory_format=torch.channels_last)
-
+    kinds: dict[str, Callable[[Any], Callable[[], None]]] = {
+        "training": lambda model: training_step(model, images, labels, amp=True),
+        "inference": lambda model: inference(model, images),
+    }
     for name, options in MODELS.items():
-        width = {"width": 0.375} if "expert_width" in options else {}
-        for kind in ("training", "inference"):
-            make = (lambda model: training(model, images, labels)) if kind == "training" else None
+        width: dict[str, Any] = {"width": 0.375} if "expert_width" in options else {}
+        for kind, run_of in kinds.items():
+            networks: dict[str, Any] = {
+                "grouped": timm.create_model(name.split()[0], **options),
+                "in turn": timm.create_model(name.split()[0], **options),
+                "dense": timm.create_model("cifar_preact18", **width),
+            }
             runs = {
-                which: make(model) if make else inference(model, images)
-                for which, model in (
-                    ("grouped", build(name.split()[0], **options)),
-                    ("in turn", build(name.split()[0], **options)),
-                    ("dense", build("cifar_preact18", **width)),
-                )
+                which: run_of(model.to("cuda", memory_format=torch.channels_last)) for which, model in networks.items()
             }
             times = alternate(runs | {"in turn": in_turn(runs["in turn"])}, flags.repeats)
             each = ", ".join(f"{which} {1000 * seconds:.1f} ms" for which, seconds in times.items())

@@ -63,7 +63,7 @@ def training_step(model: nn.Module, images: Tensor, labels: Tensor, amp: bool) -
     (phase,) = build_recipe(TrainConfig(), model.train())
 
     def step() -> None:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=amp):
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=amp):
             loss = phase.loss(model, images, labels).loss
         loss.backward()
         phase.optimizer.step()

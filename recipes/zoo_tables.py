@@ -111,7 +111,7 @@ def render_table(comparison: Table, recipes: dict[str, Recipe]) -> str:
                 *scores,
                 *(found[place] for found in differences.values()),
                 f"{cost.images_per_second:,.0f}",
-                _minutes(fmean(trained.minutes for trained in recipe.trained.values())),
+                _minutes(recipe.first.minutes),
             ]
         )
     missing = [name for name in comparison.rows if not recipes[name].trained]

@@ -42,8 +42,8 @@ class _Versions:
 
     def __call__(self, image: Image.Image) -> Tensor:
         cut: Any = self.first(image)
-        # a policy gives pictures, where the type of all transforms says tensors
-        return torch.stack([self.last(cut), *(self.last(self.policy(cut)) for _ in range(self.count - 1))])  # type: ignore[arg-type]
+        policy: Callable[[Any], Any] = self.policy  # gives pictures, where the type of all transforms says tensors
+        return torch.stack([self.last(cut), *(self.last(policy(cut)) for _ in range(self.count - 1))])
 
 
 def _compose(first: list, policy: list, last: list, augmentation: Augmentation) -> ImageTransform:

@@ -7,7 +7,7 @@ E experts, C outputs of one expert.
 
 import copy
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -34,11 +34,12 @@ def grouped(experts: nn.ModuleList, x: Tensor) -> "GroupedExperts | None":
         return None
     if not all(isinstance(expert, CifarNet) and _can_be_widened(expert) for expert in experts):
         return None
-    layers = [list(_walk(expert)) for expert in experts]
+    layers = [list(expert.modules()) for expert in experts]
     if torch.nn.modules.module._has_any_global_hook() or any(_hooked(layer) for each in layers for layer in each):
         return None
     shapes = {_shape(each) for each in layers}
-    return GroupedExperts(_twin(experts, shapes.pop()), layers) if len(shapes) == 1 else None
+    modes = {tuple(layer.training for layer in each) for each in layers}
+    return GroupedExperts(_twin(experts, shapes.pop()), layers) if len(shapes) == len(modes) == 1 else None
 
 
 def _can_be_widened(expert: CifarNet) -> bool:
@@ -48,36 +49,26 @@ def _can_be_widened(expert: CifarNet) -> bool:
     return expert.channels_stay_apart and isinstance(expert.head.fc, nn.Linear) and not one_by_one
 
 
-def _walk(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield all submodules in the same order for networks of one kind; torch's own way takes ten times as long."""
-    found = [module]
-    while found:
-        module = found.pop()
-        yield module
-        found += [child for child in module._modules.values() if child is not None]
-
-
 def _hooked(layer: nn.Module) -> bool:
     return any(getattr(layer, name) for name in HOOKS)
 
 
 def _shape(layers: Sequence[nn.Module]) -> tuple[object, ...]:
-    """Return each layer's kind, mode and sizes of parameters: equal for experts that can be one network."""
+    """Return each layer's kind and sizes of parameters: equal for experts that can be one network."""
     return tuple(
-        (type(layer), layer.training, *(None if p is None else p.shape for p in layer._parameters.values()))
-        for layer in layers
+        (type(layer), *(None if p is None else p.shape for p in layer._parameters.values())) for layer in layers
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Twin:
-    """A network of one expert's layers with E times the channels; it has weights only while it runs."""
+    """A network of one expert's layers with E times the channels; weights and modes it has only while it runs."""
 
     network: CifarNet
     layers: list[nn.Module]
-    """In the order of :func:`_walk`, the classifier left out."""
+    """In the order of ``modules()``, the classifier left out."""
     classifier: int
-    """The classifier's place in an expert's walk."""
+    """The classifier's place among an expert's layers."""
 
 
 class _Twins(threading.local):
@@ -100,22 +91,17 @@ def _twin(experts: nn.ModuleList, shape: tuple[object, ...]) -> _Twin:
 
 def _widened(expert: Any, times: int) -> _Twin:
     """Return ``expert`` without weights and classifier, with ``times`` the channels in as many groups."""
-    weightless: dict[int, None] = {id(tensor): None for layer in _walk(expert) for tensor in _tensors(layer).values()}
-    classifier = [layer is expert.head.fc for layer in _walk(expert)].index(True)
+    everything = list(expert.modules())
+    tensors = [tensor for layer in everything for tensor in (*layer._parameters.values(), *layer._buffers.values())]
+    weightless = dict.fromkeys(map(id, tensors))  # what deepcopy finds here it takes for copied already, as None
     network = copy.deepcopy(expert, weightless)
     reads_images = next((layer for layer in network.stem.modules() if isinstance(layer, nn.Conv2d)), None)
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d) and layer is not reads_images:  # that one has all experts' filters on one input
             layer.groups *= times
-    layers = [layer for layer in _walk(network) if layer is not network.head.fc]
+    layers = [layer for layer in network.modules() if layer is not network.head.fc]
     network.head.fc = nn.Identity()
-    return _Twin(network, layers, classifier)
-
-
-def _tensors(layer: nn.Module) -> dict[str, Tensor]:
-    """Return the layer's own parameters and buffers that are there."""
-    everything = {**layer._parameters, **layer._buffers}
-    return {name: tensor for name, tensor in everything.items() if tensor is not None}
+    return _Twin(network, layers, everything.index(expert.head.fc))
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +110,7 @@ class GroupedExperts:
 
     twin: _Twin
     experts: list[list[nn.Module]]
-    """Each expert's layers, in the order of :func:`_walk`."""
+    """Each expert's layers, in the order of ``modules()``."""
 
     def run(self, x: Tensor) -> list[Tensor]:
         """Return every expert's output for the same ``x``, as if they had run one after the other.
@@ -162,7 +148,8 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 
 def _fill(layer: nn.Module, parts: Sequence[nn.Module]) -> None:
-    """Give ``layer`` the tensors of all experts, side by side."""
+    """Give ``layer`` the experts' mode, and the tensors of all of them side by side."""
+    layer.training = parts[0].training
     for kind in ("_parameters", "_buffers"):
         place: dict[str, Tensor | None] = getattr(layer, kind)
         for name in place:
