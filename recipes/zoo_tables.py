@@ -1,12 +1,13 @@
 """Rebuild what the zoo's results say: ``python recipes/zoo_tables.py``, or ``make zoo-table``.
 
-From the results in hub_cards: the tables of ``recipes/zoo.yaml`` between the two marks of README, the two plots in
-docs, the line "Expected" of every recipe, and as ``python -m mocse_timm.hub zoo`` does every card and the page of all.
+From the results in hub_cards: the tables of ``recipes/zoo.yaml`` between the two marks of docs/ZOO.md, their main
+columns between those of README, the two plots in docs, the line "Expected" of every recipe, and as ``python -m
+mocse_timm.hub zoo`` does every card and the page of all.
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -54,6 +55,7 @@ SCORES: dict[str, Callable[[Results], float | None]] = {
     "most used expert %": _expert_use,
     "ECE": lambda results: results.scores.ece,
 }
+DETAILS = {*GROUPS, attack_title("router"), "most used expert %", "images/s"}  # columns README leaves out
 PAIRED = {"15": "benchmark", attack_title("pgd50"): "pgd50", attack_title("autoattack"): "autoattack"}
 
 
@@ -78,8 +80,16 @@ def _difference(recipe: Recipe, baseline: Recipe, which: str) -> str:
     return "" if found is None else f"{found.points:+.2f} ± {found.standard_error:.2f}"
 
 
-def render_table(comparison: Table, recipes: dict[str, Recipe]) -> str:
+def render_table(
+    comparison: Table, recipes: dict[str, Recipe], cards: str = "hub_cards", without: Collection[str] = ()
+) -> str:
     """Return one comparison in Markdown: a row a recipe that has results; empty if none has.
+
+    Args:
+        comparison: what to compare.
+        recipes: by name.
+        cards: the folder of cards as the page's links name it.
+        without: titles of columns to leave out.
 
     Raises:
         BadInput: if it names a recipe that is not in the plan.
@@ -98,13 +108,14 @@ def render_table(comparison: Table, recipes: dict[str, Recipe]) -> str:
         if any(found := [_difference(recipe, baseline, which) for recipe in rows])
     }
     header = ["model", "seeds", "MMACs", "parameters", *shown, *differences, "images/s", "minutes"]
-    lines = []
+    kept = [place for place, title in enumerate(header) if title not in without]
+    lines = [header]
     for place, recipe in enumerate(rows):
         cost = recipe.first.results.computation
         scores = [_mean_and_spread(values) if (values := _values(recipe, shown[title])) else "" for title in shown]
         lines.append(
             [
-                f"[{recipe.name}](hub_cards/{recipe.name}/README.md)",
+                f"[{recipe.name}]({cards}/{recipe.name}/README.md)",
                 str(len(recipe.trained)),
                 f"{cost.macs / 1e6:,.1f}",
                 millions(cost.parameters),
@@ -115,21 +126,23 @@ def render_table(comparison: Table, recipes: dict[str, Recipe]) -> str:
             ]
         )
     missing = [name for name in comparison.rows if not recipes[name].trained]
-    parts = [f"**{comparison.title}**", table(header, *lines)]
+    parts = [f"**{comparison.title}**", table(*([line[place] for place in kept] for line in lines))]
     if missing:
         parts.append(f"Not trained yet: {', '.join(f'`{name}`' for name in missing)}.")
     return "\n\n".join(parts)
 
 
-def with_tables(readme: str, tables: str) -> str:
-    """Return ``readme`` with ``tables`` between its two marks.
+def with_tables(page: Path, tables: Sequence[str]) -> str:
+    """Return the text of ``page`` with ``tables`` between its two marks.
 
     Raises:
         BadInput: if a mark is missing.
     """
-    if BEGIN not in readme or END not in readme:
-        raise BadInput(f"README.md lacks the lines {BEGIN!r} and {END!r}; put them where the tables belong")
-    return f"{readme.partition(BEGIN)[0]}{BEGIN}\n\n{tables}\n\n{END}{readme.partition(END)[2]}"
+    text = page.read_text(encoding="utf-8")
+    if BEGIN not in text or END not in text:
+        raise BadInput(f"{page.name} lacks the lines {BEGIN!r} and {END!r}; put them where the tables belong")
+    shown = "\n\n".join(filter(None, tables)) or "No model is trained yet."
+    return f"{text.partition(BEGIN)[0]}{BEGIN}\n\n{shown}\n\n{END}{text.partition(END)[2]}"
 
 
 def expected(recipe: Recipe) -> str:
@@ -195,12 +208,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--plan", type=Path, default=ROOT / "recipes" / "zoo.yaml")
     parser.add_argument("--cards", type=Path, default=ROOT / "hub_cards")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of the plots")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of ZOO.md and the plots")
     parsed = parser.parse_args(arguments)
     recipes, comparisons = read_recipes(parsed.plan, parsed.cards), read_tables(parsed.plan)
-    texts = [text for comparison in comparisons if (text := render_table(comparison, recipes))]
-    page = with_tables(parsed.readme.read_text(encoding="utf-8"), "\n\n".join(texts) or "No model is trained yet.")
-    write_whole(parsed.readme, page, "README")
+    main_columns = [render_table(comparison, recipes, without=DETAILS) for comparison in comparisons]
+    all_columns = [render_table(comparison, recipes, cards="../hub_cards") for comparison in comparisons]
+    pages = {parsed.readme: main_columns, parsed.docs / "ZOO.md": all_columns}
+    texts = {page: with_tables(page, tables) for page, tables in pages.items()}
+    for page, text in texts.items():
+        write_whole(page, text, page.name)
     for recipe in recipes.values():
         _write_expected(recipe)
     first = comparisons[0]

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 from zoo_results import difference, read_recipes, read_tables, training_minutes
 from zoo_tables import BEGIN, END, main, render_table
 
+from mocse_timm.corruptions.names import GROUPS
 from mocse_timm.evaluation.image_answers import pack
 
 SUMMARY = "epoch,train_images_per_second\n0,100.0\n1,50.0\n"
@@ -37,7 +38,8 @@ def zoo(tmp_path: Path) -> Path:
             edit_json(tmp_path / folder / "config.json", "mocse_timm", "train_images", value=6000)
             (tmp_path / folder / "summary.csv").write_text(SUMMARY)
     (tmp_path / "docs").mkdir()
-    (tmp_path / "README.md").write_text(f"before\n{BEGIN}\nold tables\n{END}\nafter\n")
+    for page in ("README.md", "docs/ZOO.md"):
+        (tmp_path / page).write_text(f"before\n{BEGIN}\nold tables\n{END}\nafter\n")
     return tmp_path
 
 
@@ -126,8 +128,14 @@ def test_attacked_models_have_their_columns(zoo: Path) -> None:
 
 def test_readme_recipes_plots_and_cards_are_rebuilt(zoo: Path) -> None:
     assert run(zoo) == 0
-    readme = (zoo / "README.md").read_text()
-    assert readme.startswith(f"before\n{BEGIN}\n\n**Better?**\n\n| model |") and readme.endswith(f"{END}\nafter\n")
+    pages = {page: (zoo / page).read_text() for page in ("README.md", "docs/ZOO.md")}
+    for text in pages.values():
+        assert text.startswith(f"before\n{BEGIN}\n\n**Better?**\n\n| model |") and text.endswith(f"{END}\nafter\n")
+    short, whole = (row(text, "mixture") for text in pages.values())
+    assert set(whole) - set(short) == {*GROUPS, "images/s"}
+    assert short["model"] == "[mixture](hub_cards/mixture/README.md)"
+    assert whole["model"] == "[mixture](../hub_cards/mixture/README.md)"
+    assert all(short[title] == whole[title] for title in set(short) - {"model"})
     lines = {name: (zoo / "zoo" / f"{name}.yaml").read_text().splitlines() for name in ("mixture", "later")}
     assert re.fullmatch(
         r"# Expected: clean 85\.61 %, 15 \d\d\.\d\d %, 19 \d\d\.\d\d %; 2\.0 minutes of training on .*\.",
@@ -139,7 +147,7 @@ def test_readme_recipes_plots_and_cards_are_rebuilt(zoo: Path) -> None:
         assert (zoo / "docs" / picture).read_bytes().startswith(b"\x89PNG")
     assert (zoo / "cards" / "README.md").is_file() and (zoo / "cards" / "mixture" / "README.md").is_file()
     assert run(zoo) == 0
-    assert (zoo / "README.md").read_text() == readme
+    assert {page: (zoo / page).read_text() for page in pages} == pages
 
 
 def test_what_cannot_be_used_is_one_sentence(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,9 +156,10 @@ def test_what_cannot_be_used_is_one_sentence(zoo: Path, capsys: pytest.CaptureFi
     (zoo / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
     assert run(zoo) == 2
     assert "names 'nothing', which is no recipe of the plan" in capsys.readouterr().err
-    (zoo / "README.md").write_text("no marks")
+    (zoo / "docs" / "ZOO.md").write_text("no marks")
+    readme = (zoo / "README.md").read_text()
     plan["tables"][0]["rows"].pop()
     (zoo / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
     assert run(zoo) == 2
-    assert "README.md lacks the lines" in capsys.readouterr().err
-    assert (zoo / "README.md").read_text() == "no marks"
+    assert "ZOO.md lacks the lines" in capsys.readouterr().err
+    assert (zoo / "README.md").read_text() == readme
