@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import asdict
 
 import numpy as np
@@ -177,3 +179,12 @@ def test_multi_label_by_hand() -> None:
 def test_multi_label_targets_are_checked(targets: Tensor, sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence):
         score_multi_label(torch.zeros(2, 3), targets, names(3))
+
+
+def test_commands_start_without_what_only_scores_need() -> None:
+    code = """
+import sys, mocse_timm.evaluation.run, mocse_timm.hub.command, mocse_timm.training.run
+slow = {"torchmetrics", "matplotlib", "scipy", "sklearn"} & set(sys.modules)
+assert not slow, slow
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,11 +5,11 @@ Shapes: N images, C classes. Undefined numbers (a class without images, an exper
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional import classification
 
 from mocse_timm.checks import BadInput
 from mocse_timm.evaluation.predictions import Predictions, check_finite
@@ -64,6 +64,13 @@ class MultiLabelScores:
     per_class_auroc: dict[str, float | None]
 
 
+def _torchmetrics() -> ModuleType:
+    """Return torchmetrics' functions, loaded by the first score: with it come SciPy and Matplotlib, slow to load."""
+    from torchmetrics.functional import classification
+
+    return classification
+
+
 def _check_names(class_names: Sequence[str]) -> None:
     if len(set(class_names)) < len(class_names):
         raise BadInput(f"two of the {len(class_names)} classes have the same name, so give each one of its own")
@@ -114,14 +121,14 @@ def calibration_error(confidences: Tensor, correct: Tensor) -> float:
     Source: Guo et al. 2017, arXiv:1706.04599, equation 3.
     """
     # A confidence of exactly 1 would open a 16th bin in torchmetrics, so it is put at the float below.
-    error = classification.binary_calibration_error(
+    error = _torchmetrics().binary_calibration_error(
         confidences.clamp(max=1 - 2**-24), correct.long(), n_bins=CALIBRATION_BINS
     )
     return error.item()
 
 
 def _per_class_accuracy(logits: Tensor, labels: Tensor, class_names: Sequence[str]) -> dict[str, float | None]:
-    correct = classification.multiclass_accuracy(logits, labels, num_classes=logits.shape[1], average="none")
+    correct = _torchmetrics().multiclass_accuracy(logits, labels, num_classes=logits.shape[1], average="none")
     images = torch.bincount(labels, minlength=logits.shape[1])
     return {
         name: 100 * fraction if count else None
@@ -133,17 +140,17 @@ def _auroc(scores: Tensor, targets: Tensor) -> float | None:
     """Return the area for one class, (N,) scores in [0, 1] against (N,) targets in {0, 1}."""
     if targets.unique().numel() < 2:
         return None
-    return classification.binary_auroc(scores, targets).item()
+    return _torchmetrics().binary_auroc(scores, targets).item()
 
 
 def _expert_scores(log_odds: Tensor, labels: Tensor, class_names: Sequence[str]) -> list[ExpertScores]:
     num_classes = log_odds.shape[1]
     confidence = log_odds.double().sigmoid()  # in float32 the sure images would tie at 1 and blunt the AUROC
     targets = F.one_hot(labels, num_classes)
-    precision = classification.multilabel_precision(
+    precision = _torchmetrics().multilabel_precision(
         confidence, targets, num_labels=num_classes, threshold=THRESHOLD, average="none"
     )
-    recall = classification.multilabel_recall(
+    recall = _torchmetrics().multilabel_recall(
         confidence, targets, num_labels=num_classes, threshold=THRESHOLD, average="none"
     )
     fires = (confidence > THRESHOLD).any(dim=0)
@@ -172,7 +179,7 @@ def score(predictions: Predictions, class_names: Sequence[str]) -> Scores:
     num_images, num_classes = logits.shape
 
     def top(k: int) -> float:
-        accuracy = classification.multiclass_accuracy(
+        accuracy = _torchmetrics().multiclass_accuracy(
             logits, labels, num_classes=num_classes, top_k=min(k, num_classes), average="micro"
         )
         return 100 * accuracy.item()
@@ -207,7 +214,7 @@ def score_multi_label(logits: Tensor, targets: Tensor, class_names: Sequence[str
     check_finite(logits.isfinite().all(dim=1))
     confidence, targets = logits.double().sigmoid(), targets.long()
     precisions = [
-        classification.binary_average_precision(confidence[:, index], targets[:, index]).item()
+        _torchmetrics().binary_average_precision(confidence[:, index], targets[:, index]).item()
         for index in targets.any(dim=0).nonzero().flatten().tolist()
     ]
     return MultiLabelScores(
