@@ -32,12 +32,14 @@ def _cores() -> int:
 def hardware(device: torch.device, num_processes: int = 1) -> str:
     """Name what ``device`` is, for people: ``2 cores of AMD EPYC``, ``NVIDIA H100``, ``4 x NVIDIA H100``.
 
+    Cores are those that PyTorch uses: with ``OMP_NUM_THREADS=1`` one a process.
+
     Args:
         device: that computes.
         num_processes: which share the work; on accelerators each has its own, on a CPU all share its cores.
     """
     if device.type == "cpu":
-        cores = _cores()
+        cores = min(_cores(), num_processes * torch.get_num_threads())
         return f"{cores} core{'s' if cores > 1 else ''} of {_processor()}"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return f"{num_processes} x {name}" if num_processes > 1 else name

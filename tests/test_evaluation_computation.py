@@ -72,3 +72,12 @@ def test_the_command_beside_the_scores_has_every_flag_but_the_paths(tmp_path: Pa
     assert parse_flags(ValidateConfig, again, description="") == ValidateConfig(
         "RUN", dataset="digits", attack="pgd1", attack_images=5, epsilon=1 / 255, device="cpu"
     )
+
+
+@pytest.mark.parametrize(("threads", "processes", "cores"), [(1, 1, "1 core"), (3, 2, "6 cores"), (3, 4, "8 cores")])
+def test_hardware_counts_the_cores_that_are_used(
+    monkeypatch: pytest.MonkeyPatch, threads: int, processes: int, cores: str
+) -> None:
+    monkeypatch.setattr("mocse_timm.provenance._cores", lambda: 8)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert hardware(torch.device("cpu"), processes).startswith(f"{cores} of ")
