@@ -77,6 +77,8 @@ class Runner:
     jobs: int = 1
     flags: dict[str, list[str]] = field(default_factory=dict)
     """Further flags of train.py and validate.py."""
+    scripts: Path = ROOT
+    """Folder of train.py and validate.py."""
     stopped: Event = field(default_factory=Event)
     _children: set[subprocess.Popen] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
@@ -90,7 +92,7 @@ class Runner:
 
     def _call(self, script: str, arguments: list[str], log: Path) -> None:
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
-        command = [sys.executable, str(ROOT / script), *arguments, *self.flags.get(script, [])]
+        command = [sys.executable, str(self.scripts / script), *arguments, *self.flags.get(script, [])]
         with log.open("a") as output, self._lock:
             if self.stopped.is_set():
                 raise InterruptedError

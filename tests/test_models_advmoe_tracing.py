@@ -51,7 +51,7 @@ def test_exported_for_any_batch() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of the exporter's own code
 def test_exported_to_onnx_for_any_batch(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model: Any = build() if name.startswith("advmoe") else timm.create_model(name, expert_width=0.125)
+    model: Any = build() if name.startswith("advmoe") else timm.create_model(name, num_classes=3, expert_width=0.125)
     dynamic = ({0: torch.export.Dim("batch", min=1, max=1024)},)
     file = tmp_path / "model.onnx"
     torch.onnx.export(model.eval(), (IMAGES,), str(file), dynamo=True, dynamic_shapes=dynamic, verbose=False)

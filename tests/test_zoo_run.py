@@ -1,20 +1,21 @@
-"""The runner of the zoo, on a plan of two small trainings; and the recipes that are in the repository."""
+"""The runner of the zoo, on a plan of a small training and of scripts that only seem to train; and the recipes."""
 
 import json
-import re
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import timm
+import torch
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
-from run_zoo import planned
+from run_zoo import Runner, planned
 
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.flags import parse_flags
@@ -30,8 +31,42 @@ TINY = {
     "img_size": 16,
     "epochs": 1,
     "batch_size": 256,
-    "save_every": [1, "steps"],
+    "amp": True,
 }
+
+# Seems to train for the seconds that its recipe says, or to fail, and tells what it was given and which signals it got.
+TRAIN = """
+import json, signal, sys, time
+from pathlib import Path
+
+import yaml
+
+flags = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+recipe = yaml.safe_load(Path(flags["--config"]).read_text())
+folder = Path(flags["--output"], flags["--experiment"])
+folder.mkdir(exist_ok=True)
+
+
+def stop(number, frame):
+    with (folder / "signals").open("a") as file:
+        file.write(f"{number}\\n")
+    sys.exit(0)
+
+
+signal.signal(signal.SIGTERM, stop)
+(folder / "started").touch()
+time.sleep(recipe["seconds"])
+if recipe["seconds"] < 1:
+    (folder / "config.json").write_text(json.dumps(flags))
+    (folder / "summary.csv").touch()
+sys.exit(recipe["code"])
+"""
+VALIDATE = """
+import sys
+from pathlib import Path
+
+Path(sys.argv[sys.argv.index("--results-file") + 1]).write_text(" ".join(sys.argv[1:]))
+"""
 
 
 def write_plan(folder: Path, recipes: dict[str, dict], seeds: list[int]) -> Path:
@@ -45,63 +80,85 @@ def write_plan(folder: Path, recipes: dict[str, dict], seeds: list[int]) -> Path
     return plan
 
 
-def command(plan: Path, *flags: str) -> list[str]:
-    where = ["--plan", str(plan), "--output", str(plan.parent / "runs"), "--cards", str(plan.parent / "cards")]
-    return [sys.executable, str(RECIPES / "run_zoo.py"), *where, *flags]
-
-
 def run(plan: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(plan, *flags), capture_output=True, text=True, cwd=plan.parent)
+    where = ["--plan", str(plan), "--output", str(plan.parent / "runs"), "--cards", str(plan.parent / "cards")]
+    command = [sys.executable, str(RECIPES / "run_zoo.py"), *where, *flags]
+    return subprocess.run(command, capture_output=True, text=True, cwd=plan.parent)
 
 
-def test_trains_scores_and_keeps_the_results_of_every_seed_once(tmp_path: Path) -> None:
-    plan = write_plan(tmp_path, {"tiny": TINY | {"amp": True}}, seeds=[3, 4])
+def seeming_runner(folder: Path) -> Runner:
+    """Return a runner of scripts that only seem to train and to validate."""
+    (folder / "train.py").write_text(TRAIN)
+    (folder / "validate.py").write_text(VALIDATE)
+    (folder / "runs").mkdir()
+    return Runner(folder, folder / "runs", folder / "cards", scripts=folder)
+
+
+def test_trains_scores_and_keeps_the_results_once(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path, {"tiny": TINY}, seeds=[3])
     done = run(plan, "--jobs", "2", "--no-amp")
     assert done.returncode == 0, done.stdout + done.stderr
     cards = tmp_path / "cards" / "tiny"
-    for folder, seed in ((cards, 3), (cards / "seed4", 4)):
-        results, config = (json.loads((folder / name).read_text()) for name in ("results.json", "config.json"))
-        assert config["mocse_timm"]["seed"] == seed
-        assert "--amp" not in config["mocse_timm"]["command"]
-        assert results["row"]["num_images"] == config["mocse_timm"]["validation"]["num_images"]
-        assert results["scores"]["top1"] == pytest.approx(config["mocse_timm"]["validation"]["top1"])
-        assert "train_images_per_second" in (folder / "summary.csv").read_text()
+    results, config = (json.loads((cards / name).read_text()) for name in ("results.json", "config.json"))
+    assert config["mocse_timm"]["seed"] == 3
+    assert "--amp" not in config["mocse_timm"]["command"]
+    assert results["row"]["num_images"] == config["mocse_timm"]["validation"]["num_images"]
+    assert results["scores"]["top1"] == pytest.approx(config["mocse_timm"]["validation"]["top1"])
+    assert "train_images_per_second" in (cards / "summary.csv").read_text()
     again = run(plan)
-    assert [line.split(": ")[1] for line in again.stdout.splitlines()] == ["was done", "was done"]
+    assert again.stdout == "tiny-seed3: was done\n"
     left = run(plan, "--skip-carded", "--dry-run")
     assert left.stdout.strip() == ""
 
 
+def test_every_seed_has_its_folder(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path, {"tiny": {"seconds": 0, "code": 0}}, seeds=[3, 4])
+    runner = seeming_runner(tmp_path)
+    runner.flags = {"validate.py": ["--device", "cpu"]}
+    for training in planned(plan):
+        assert runner.do(training).startswith("done in ")
+        assert runner.do(training) == "was done"
+    cards = tmp_path / "cards" / "tiny"
+    for folder, seed in ((cards, "3"), (cards / "seed4", "4")):
+        flags = json.loads((folder / "config.json").read_text())
+        assert (flags["--seed"], flags["--experiment"]) == (seed, f"tiny-seed{seed}")
+        assert (folder / "results.json").read_text().endswith(f"tiny-seed{seed}/results.json --device cpu")
+
+
 def test_a_failure_is_named_and_leaves_the_others_alone(tmp_path: Path) -> None:
-    plan = write_plan(tmp_path, {"wrong": TINY | {"model": "mocse_preact81"}, "tiny": TINY}, seeds=[0])
-    done = run(plan)
-    assert done.returncode == 1
-    assert re.search(
-        r"^wrong-seed0: train.py ended with exit code 2; its output is in .*wrong-seed0.log$", done.stdout, re.M
-    )
-    assert re.search(r"^tiny-seed0: done in", done.stdout, re.M)
+    recipes = {"wrong": {"seconds": 0, "code": 2}, "tiny": {"seconds": 0, "code": 0}}
+    tiny, wrong = planned(write_plan(tmp_path, recipes, seeds=[0]))
+    runner = seeming_runner(tmp_path)
+    with pytest.raises(RuntimeError, match=r"^train.py ended with exit code 2; its output is in .*wrong-seed0.log$"):
+        runner.do(wrong)
+    assert runner.do(tiny).startswith("done in ")
     assert not (tmp_path / "cards" / "wrong").exists()
 
 
-def test_sigterm_saves_what_runs_and_the_same_command_continues(tmp_path: Path) -> None:
-    plan = write_plan(tmp_path, {"tiny": TINY | {"epochs": 50}}, seeds=[0])
-    states = tmp_path / "runs" / "tiny-seed0" / "states"
-    runner = subprocess.Popen(command(plan), stdout=subprocess.PIPE, text=True, cwd=tmp_path)
-    deadline = time.monotonic() + 120
-    while not list(states.glob("epoch-*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    runner.send_signal(signal.SIGTERM)
-    output, _ = runner.communicate(timeout=60)
-    assert runner.returncode == 1
-    assert output == "tiny-seed0: stopped; the same command continues\n"
-    log = (tmp_path / "runs" / "tiny-seed0.log").read_text()
-    assert "train.py --resume" in log  # it ended in good order
-    assert not (tmp_path / "cards" / "tiny" / "results.json").exists()
-
-    (tmp_path / "zoo" / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"epochs": 2}))
+def test_a_failure_is_printed_and_the_exit_code_1(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path, {"wrong": TINY | {"no_such_flag": 1}}, seeds=[0])
     done = run(plan)
-    assert done.returncode == 0, done.stdout
-    assert "continuing from" in (tmp_path / "runs" / "tiny-seed0.log").read_text()
+    assert done.returncode == 1
+    assert done.stdout.startswith("wrong-seed0: train.py ended with exit code 2; its output is in ")
+
+
+def test_a_signal_is_passed_on_once_and_nothing_is_started_after_it(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path, {name: {"seconds": 60, "code": 0} for name in ("first", "second")}, seeds=[0])
+    first, second = planned(plan)
+    runner = seeming_runner(tmp_path)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(runner.do, first)
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "runs" / "first-seed0" / "started").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        runner.stop(signal.SIGTERM)
+        with pytest.raises(InterruptedError):
+            running.result(60)
+    with pytest.raises(InterruptedError):
+        runner.do(second)
+    assert (tmp_path / "runs" / "first-seed0" / "signals").read_text() == f"{int(signal.SIGTERM)}\n"
+    assert not (tmp_path / "runs" / "second-seed0").exists()
+    assert not (tmp_path / "cards").exists()
 
 
 def test_an_unknown_recipe_is_refused(tmp_path: Path) -> None:
@@ -121,7 +178,8 @@ def test_every_recipe_of_the_zoo_builds_and_can_be_scored(name: str) -> None:
     config = parse_flags(TrainConfig, ["--config", str(file)], description="")
     config.check()
     source = config.model_kwargs.pop("backbone_pretrained", None)
-    timm.create_model(config.model, **config.model_kwargs)
+    with torch.device("meta"):
+        timm.create_model(config.model, **config.model_kwargs)
     if source is not None:  # trained by a recipe that comes before
         order = [run.folder for run in planned(RECIPES / "zoo.yaml")]
         assert order.index(source.removeprefix("local-dir:output/zoo/")) < order.index(f"{name}-seed0")
