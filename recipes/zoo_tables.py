@@ -56,6 +56,7 @@ SCORES: dict[str, Callable[[Results], float | None]] = {
     "ECE": lambda results: results.scores.ece,
 }
 DETAILS = {*GROUPS, attack_title("router"), "most used expert %", "images/s"}  # columns README leaves out
+KINDS = {"dense": ("C0", "dense"), "ensemble": ("C2", "ensemble"), "mocse": ("C1", "MoCSE"), "advmoe": ("C3", "AdvMoE")}
 PAIRED = {"15": "benchmark", attack_title("pgd50"): "pgd50", attack_title("autoattack"): "autoattack"}
 
 
@@ -165,6 +166,7 @@ def _write_expected(recipe: Recipe) -> None:
 def draw_cost(recipes: dict[str, Recipe], path: Path) -> bool:
     """Draw accuracy under corruption against MACs, a point a recipe with its spread; of one alone there is no plot."""
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     scored = {name: values for name, recipe in recipes.items() if (values := _values(recipe, SCORES["15"]))}
@@ -172,13 +174,21 @@ def draw_cost(recipes: dict[str, Recipe], path: Path) -> bool:
         return False
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots()
+    middles = {name: fmean(values) for name, values in scored.items()}
+    close = 0.04 * (max(middles.values()) - min(middles.values()))
     for name, values in scored.items():
-        first, middle = recipes[name].first, fmean(values)
+        first, middle = recipes[name].first, middles[name]
         macs = first.results.computation.macs / 1e6
         spread = [[middle - min(values)], [max(values) - middle]]
-        colour = "C0" if first.facts.kind == "dense" else "C1"
+        colour, _ = KINDS[first.facts.kind]
         axes.errorbar([macs], [middle], yerr=spread, fmt="o", color=colour, capsize=3)
-        axes.annotate(name, (macs, middle), xytext=(6, 4), textcoords="offset points", fontsize=8)
+        below = any(0 < other - middle < close for other in middles.values())  # else two names would meet
+        offset, edge = ((6, -3), "top") if below else ((6, 3), "bottom")
+        axes.annotate(name, (macs, middle), xytext=offset, textcoords="offset points", va=edge, fontsize=8)
+    kinds = {recipes[name].first.facts.kind for name in scored}
+    shown = [KINDS[kind] for kind in KINDS if kind in kinds]
+    points = [Line2D([], [], marker="o", linestyle="", color=colour, label=label) for colour, label in shown]
+    axes.legend(handles=points, loc="upper left")
     axes.set(xlabel="MMACs an image", ylabel="accuracy under 15 corruptions, %", xscale="log")
     axes.margins(x=0.3)  # room for the names
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
