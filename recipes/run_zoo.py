@@ -79,6 +79,8 @@ class Runner:
     """Further flags of train.py and validate.py."""
     scripts: Path = ROOT
     """Folder of train.py and validate.py."""
+    skipped_attacks: Sequence[str] = ()
+    """Attacks to leave out of every score."""
     stopped: Event = field(default_factory=Event)
     _children: set[subprocess.Popen] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
@@ -112,6 +114,13 @@ class Runner:
         if code != 0:
             raise RuntimeError(f"{script} ended with exit code {code}; its output is in {log}")
 
+    def _score(self, run: Run) -> list[str]:
+        """Return the flags that say how ``run`` is scored."""
+        file = self.recipes / "score" / f"{run.score}.yaml"
+        attacks = yaml.safe_load(file.read_text(encoding="utf-8")).get("attack", "").split(",")
+        kept = [name for name in attacks if name not in self.skipped_attacks]
+        return ["--config", str(file), *(["--attack", ",".join(kept)] if kept != attacks else [])]
+
     def do(self, run: Run) -> str:
         """Train, score and keep the results of one run; return what was done.
 
@@ -126,8 +135,8 @@ class Runner:
             recipe = ["--config", str(self.recipes / "zoo" / f"{run.name}.yaml"), "--seed", str(run.seed)]
             where = ["--output", str(self.output), "--experiment", run.folder, "--resume", "auto"]
             self._call("train.py", [*recipe, *where], log)
-            score = ["--config", str(self.recipes / "score" / f"{run.score}.yaml")]
-            self._call("validate.py", [str(folder), *score, "--results-file", str(folder / RESULTS[0])], log)
+            results = ["--results-file", str(folder / RESULTS[0])]
+            self._call("validate.py", [str(folder), *self._score(run), *results], log)
         card.mkdir(parents=True, exist_ok=True)
         for name in RESULTS:
             part = card / f".{name}.part"
@@ -146,6 +155,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, each with its share of the cores")
     parser.add_argument("--skip-carded", action="store_true", help="leave out what has results in the folder of cards")
     parser.add_argument("--no-amp", action="store_true", help="train in 32 bits, where bfloat16 is only emulated")
+    parser.add_argument("--torchcompile", action="store_true", help="train compiled: a slow start, faster steps")
+    parser.add_argument("--no-autoattack", action="store_true", help="score without AutoAttack: hours, on a CPU")
     parser.add_argument("--dry-run", action="store_true", help="only list what is to do")
     parser.add_argument("--frost-dir", help="folder of the pictures that the corruption frost needs")
     arguments = parser.parse_args()
@@ -162,8 +173,17 @@ def main() -> int:
         return 0
     arguments.output.mkdir(parents=True, exist_ok=True)
     frost = ["--frost-dir", arguments.frost_dir] if arguments.frost_dir else []
-    flags = {"train.py": ["--no-amp"] if arguments.no_amp else [], "validate.py": frost}
-    runner = Runner(arguments.plan.parent, arguments.output, arguments.cards, arguments.jobs, flags)
+    amp = ["--no-amp"] if arguments.no_amp else []
+    compiled = ["--torchcompile", "inductor"] if arguments.torchcompile else []
+    flags = {"train.py": amp + compiled, "validate.py": frost}
+    runner = Runner(
+        arguments.plan.parent,
+        arguments.output,
+        arguments.cards,
+        arguments.jobs,
+        flags,
+        skipped_attacks=["autoattack"] if arguments.no_autoattack else [],
+    )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, runner.stop)
     failures = 0

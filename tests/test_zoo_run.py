@@ -125,6 +125,23 @@ def test_every_seed_has_its_folder(tmp_path: Path) -> None:
         assert (folder / "results.json").read_text().endswith(f"tiny-seed{seed}/results.json --device cpu")
 
 
+def test_attacks_too_slow_are_left_out_of_the_score(tmp_path: Path) -> None:
+    (training,) = planned(write_plan(tmp_path, {"tiny": {"seconds": 0, "code": 0}}, seeds=[3]))
+    score, results = tmp_path / "score" / "clean.yaml", tmp_path / "cards" / "tiny" / "results.json"
+    runner = seeming_runner(tmp_path)
+    runner.skipped_attacks = ["autoattack"]
+    for attacks, given in (
+        ("attack: pgd50,autoattack,router\n", "--attack pgd50,router --results-file"),
+        ("attack: autoattack\n", "--attack  --results-file"),
+        ("attack: pgd50\n", "clean.yaml --results-file"),
+        ("batch_size: 64\n", "clean.yaml --results-file"),
+    ):
+        score.write_text(attacks)
+        runner.do(training)
+        assert given in results.read_text()
+        (tmp_path / "runs" / training.folder / "results.json").unlink()
+
+
 def test_a_failure_is_named_and_leaves_the_others_alone(tmp_path: Path) -> None:
     recipes = {"wrong": {"seconds": 0, "code": 2}, "tiny": {"seconds": 0, "code": 0}}
     tiny, wrong = planned(write_plan(tmp_path, recipes, seeds=[0]))
