@@ -155,7 +155,6 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, each with its share of the cores")
     parser.add_argument("--skip-carded", action="store_true", help="leave out what has results in the folder of cards")
     parser.add_argument("--no-amp", action="store_true", help="train in 32 bits, where bfloat16 is only emulated")
-    parser.add_argument("--torchcompile", action="store_true", help="train compiled: a slow start, faster steps")
     parser.add_argument("--no-autoattack", action="store_true", help="score without AutoAttack: hours, on a CPU")
     parser.add_argument("--dry-run", action="store_true", help="only list what is to do")
     parser.add_argument("--frost-dir", help="folder of the pictures that the corruption frost needs")
@@ -173,9 +172,7 @@ def main() -> int:
         return 0
     arguments.output.mkdir(parents=True, exist_ok=True)
     frost = ["--frost-dir", arguments.frost_dir] if arguments.frost_dir else []
-    amp = ["--no-amp"] if arguments.no_amp else []
-    compiled = ["--torchcompile", "inductor"] if arguments.torchcompile else []
-    flags = {"train.py": amp + compiled, "validate.py": frost}
+    flags = {"train.py": ["--no-amp"] if arguments.no_amp else [], "validate.py": frost}
     runner = Runner(
         arguments.plan.parent,
         arguments.output,
