@@ -79,8 +79,8 @@ class Runner:
     """Further flags of train.py and validate.py."""
     scripts: Path = ROOT
     """Folder of train.py and validate.py."""
-    skipped_attacks: Sequence[str] = ()
-    """Attacks to leave out of every score."""
+    autoattack: bool = True
+    """Whether AutoAttack is made where the flags to score with name it."""
     stopped: Event = field(default_factory=Event)
     _children: set[subprocess.Popen] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
@@ -118,7 +118,7 @@ class Runner:
         """Return the flags that say how ``run`` is scored."""
         file = self.recipes / "score" / f"{run.score}.yaml"
         attacks = yaml.safe_load(file.read_text(encoding="utf-8")).get("attack", "").split(",")
-        kept = [name for name in attacks if name not in self.skipped_attacks]
+        kept = [name for name in attacks if self.autoattack or name != "autoattack"]
         return ["--config", str(file), *(["--attack", ",".join(kept)] if kept != attacks else [])]
 
     def do(self, run: Run) -> str:
@@ -155,7 +155,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, each with its share of the cores")
     parser.add_argument("--skip-carded", action="store_true", help="leave out what has results in the folder of cards")
     parser.add_argument("--no-amp", action="store_true", help="train in 32 bits, where bfloat16 is only emulated")
-    parser.add_argument("--no-autoattack", action="store_true", help="score without AutoAttack: hours, on a CPU")
+    parser.add_argument("--no-autoattack", action="store_true", help="score without AutoAttack, hours of work on a CPU")
     parser.add_argument("--dry-run", action="store_true", help="only list what is to do")
     parser.add_argument("--frost-dir", help="folder of the pictures that the corruption frost needs")
     arguments = parser.parse_args()
@@ -179,7 +179,7 @@ def main() -> int:
         arguments.cards,
         arguments.jobs,
         flags,
-        skipped_attacks=["autoattack"] if arguments.no_autoattack else [],
+        autoattack=not arguments.no_autoattack,
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, runner.stop)

@@ -96,12 +96,14 @@ def seeming_runner(folder: Path) -> Runner:
 
 def test_trains_scores_and_keeps_the_results_once(tmp_path: Path) -> None:
     plan = write_plan(tmp_path, {"tiny": TINY}, seeds=[3])
-    done = run(plan, "--jobs", "2", "--no-amp")
+    (tmp_path / "score" / "clean.yaml").write_text("attack: pgd1,autoattack\nattack_images: 8\n")
+    done = run(plan, "--jobs", "2", "--no-amp", "--no-autoattack")
     assert done.returncode == 0, done.stdout + done.stderr
     cards = tmp_path / "cards" / "tiny"
     results, config = (json.loads((cards / name).read_text()) for name in ("results.json", "config.json"))
     assert config["mocse_timm"]["seed"] == 3
     assert "--amp" not in config["mocse_timm"]["command"]
+    assert list(results["robustness"]["robust_top1"]) == ["pgd1"]
     assert results["row"]["num_images"] == config["mocse_timm"]["validation"]["num_images"]
     assert results["scores"]["top1"] == pytest.approx(config["mocse_timm"]["validation"]["top1"])
     assert "train_images_per_second" in (cards / "summary.csv").read_text()
@@ -125,11 +127,11 @@ def test_every_seed_has_its_folder(tmp_path: Path) -> None:
         assert (folder / "results.json").read_text().endswith(f"tiny-seed{seed}/results.json --device cpu")
 
 
-def test_attacks_too_slow_are_left_out_of_the_score(tmp_path: Path) -> None:
+def test_autoattack_can_be_left_out_of_the_score(tmp_path: Path) -> None:
     (training,) = planned(write_plan(tmp_path, {"tiny": {"seconds": 0, "code": 0}}, seeds=[3]))
     score, results = tmp_path / "score" / "clean.yaml", tmp_path / "cards" / "tiny" / "results.json"
     runner = seeming_runner(tmp_path)
-    runner.skipped_attacks = ["autoattack"]
+    runner.autoattack = False
     for attacks, given in (
         ("attack: pgd50,autoattack,router\n", "--attack pgd50,router --results-file"),
         ("attack: autoattack\n", "--attack  --results-file"),
@@ -194,6 +196,7 @@ def test_every_recipe_of_the_zoo_builds_and_can_be_scored(name: str) -> None:
     file, score = RECIPES / "zoo" / f"{name}.yaml", PLAN["recipes"][name]["score"]
     config = parse_flags(TrainConfig, ["--config", str(file)], description="")
     config.check()
+    assert config.seed == PLAN["recipes"][name]["seeds"][0], "its expected numbers are those of the first seed"
     source = config.model_kwargs.pop("backbone_pretrained", None)
     with torch.device("meta"):
         timm.create_model(config.model, **config.model_kwargs)
