@@ -60,11 +60,12 @@ KINDS = {"dense": ("C0", "dense"), "ensemble": ("C2", "ensemble"), "mocse": ("C1
 PAIRED = {"15": "benchmark", attack_title("pgd50"): "pgd50", attack_title("autoattack"): "autoattack"}
 
 
-def _mean_and_spread(values: Sequence[float]) -> str:
-    """Return the mean of a few seeds and half the distance of the farthest two."""
-    if len(values) == 1:
-        return f"{values[0]:.2f}"
-    return f"{fmean(values):.2f} ± {(max(values) - min(values)) / 2:.2f}"
+def _mean_and_spread(values: Sequence[float], seeds: int) -> str:
+    """Return the mean of a few seeds and half the distance of the farthest two; and how many they are, if not all."""
+    if not values:
+        return ""
+    spread = f" ± {(max(values) - min(values)) / 2:.2f}" if len(values) > 1 else ""
+    return f"{fmean(values):.2f}{spread}{f' ({len(values)} of {seeds})' if len(values) < seeds else ''}"
 
 
 def _minutes(minutes: float) -> str:
@@ -113,11 +114,12 @@ def render_table(
     lines = [header]
     for place, recipe in enumerate(rows):
         cost = recipe.first.results.computation
-        scores = [_mean_and_spread(values) if (values := _values(recipe, shown[title])) else "" for title in shown]
+        seeds = len(recipe.trained)
+        scores = [_mean_and_spread(_values(recipe, value), seeds) for value in shown.values()]
         lines.append(
             [
                 f"[{recipe.name}]({cards}/{recipe.name}/README.md)",
-                str(len(recipe.trained)),
+                str(seeds),
                 f"{cost.macs / 1e6:,.1f}",
                 millions(cost.parameters),
                 *scores,

@@ -126,6 +126,14 @@ def test_attacked_models_have_their_columns(zoo: Path) -> None:
     assert "AutoAttack, less dense" not in later
 
 
+def test_a_score_that_one_seed_lacks_says_how_many_have_it(zoo: Path) -> None:
+    scores = asdict(replace(attacked(), robust_top1={"autoattack": 25.0}))
+    edit_json(zoo / "cards" / "mixture" / "results.json", "robustness", value=scores)
+    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    mixture = row(render_table(read_tables(zoo / "plan.yaml")[0], recipes), "mixture")
+    assert (mixture["seeds"], mixture["AutoAttack"]) == ("2", "25.00 (1 of 2)")
+
+
 def test_readme_recipes_plots_and_cards_are_rebuilt(zoo: Path) -> None:
     assert run(zoo) == 0
     pages = {page: (zoo / page).read_text() for page in ("README.md", "docs/ZOO.md")}
