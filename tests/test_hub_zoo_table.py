@@ -1,6 +1,7 @@
 """The page of all models: rows that can be compared stand together, and each number is the results'."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,19 @@ def test_a_row_says_what_the_results_say(zoo: Path) -> None:
     attacks = cells(page, "advmoe")
     assert (attacks["PGD, 50 steps, Linf 8/255"], attacks["AutoAttack, Linf 8/255"]) == ("31.30", "35.00")
     assert attacks["15"] == "" and row["AutoAttack, Linf 8/255"] == ""
+
+
+def test_the_attacks_of_one_budget_stand_side_by_side(zoo: Path) -> None:
+    make_run(zoo / "first", "cifar_preact18", robustness=attacked(names=("pgd50",)))
+    make_run(zoo / "second", "cifar_preact18", robustness=replace(attacked(names=("pgd50",)), epsilon=0.1, norm="l2"))
+    (zoo / "advmoe").rename(zoo / "third")
+    columns = list(cells(build_zoo_table(zoo), "second"))
+    assert [column for column in columns if "/255" in column or "L2" in column] == [
+        "PGD, 50 steps, Linf 8/255",
+        "AutoAttack, Linf 8/255",
+        "attack on the router alone, Linf 8/255",
+        "PGD, 50 steps, L2 0.1",
+    ]
 
 
 def test_models_of_other_data_stand_in_another_table(zoo: Path) -> None:

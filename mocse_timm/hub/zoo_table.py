@@ -89,15 +89,21 @@ def _sources(models: Iterable[_Model]) -> list[str]:
     return [f"- {what}: {', '.join(names)}." for what, names in of.items()]
 
 
-def _part(title: str, models: list[_Model]) -> str:
-    attacks: dict[tuple[str, str], None] = {}
+def _attacks(models: Iterable[_Model]) -> list[tuple[str, str]]:
+    """Return the attacks on ``models`` with their budgets, those of one budget side by side, as they come."""
+    names: dict[str, dict[str, None]] = defaultdict(dict)
     for model in models:
         robust = model.results.robustness
         if robust is not None:
-            attacks |= {(name, budget(robust)): None for name in robust.robust_top1}
+            names[budget(robust)] |= dict.fromkeys(robust.robust_top1)
+    return [(name, size) for size, of_size in names.items() for name in of_size]
+
+
+def _part(title: str, models: list[_Model]) -> str:
+    attacks = _attacks(models)
     columns = ["clean", "15", "19", *GROUPS, *(f"{attack_title(name)}, {size}" for name, size in attacks)]
     header = ["model", *columns, "MMACs", "parameters", "images/s", "on"]
-    rows = table(header, *(_row(model, list(attacks)) for model in models))
+    rows = table(header, *(_row(model, attacks) for model in models))
     return "\n\n".join([f"## {title}", rows, *(["\n".join(notes)] if (notes := _sources(models)) else [])])
 
 
