@@ -215,6 +215,20 @@ def test_experts_run_one_by_one_with(reason: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "register", [f"register_module_{name}_hook" for name in ("forward_pre", "forward", "full_backward")]
+)
+def test_experts_run_one_by_one_with_a_hook_on_all_modules(register: str) -> None:
+    model = mocse(expert_width=0.125)
+    assert grouped(model.experts, images()) is not None
+    handle = getattr(nn.modules.module, register)(lambda *_: None)
+    try:
+        assert grouped(model.experts, images()) is None
+    finally:
+        handle.remove()
+    assert grouped(model.experts, images()) is not None
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"backbone": "cifar_densenet", "expert_width": 0.25},

@@ -35,7 +35,7 @@ def grouped(experts: nn.ModuleList, x: Tensor) -> "GroupedExperts | None":
     if not all(isinstance(expert, CifarNet) and _can_be_widened(expert) for expert in experts):
         return None
     layers = [list(expert.modules()) for expert in experts]
-    if torch.nn.modules.module._has_any_global_hook() or any(_hooked(layer) for each in layers for layer in each):
+    if _hooked(nn.modules.module, "_global") or any(_hooked(layer) for each in layers for layer in each):
         return None
     shapes = {_shape(each) for each in layers}
     modes = {tuple(layer.training for layer in each) for each in layers}
@@ -49,8 +49,8 @@ def _can_be_widened(expert: CifarNet) -> bool:
     return expert.channels_stay_apart and isinstance(expert.head.fc, nn.Linear) and not one_by_one
 
 
-def _hooked(layer: nn.Module) -> bool:
-    return any(getattr(layer, name) for name in HOOKS)
+def _hooked(owner: object, prefix: str = "") -> bool:
+    return any(getattr(owner, prefix + name) for name in HOOKS)
 
 
 def _shape(layers: Sequence[nn.Module]) -> tuple[object, ...]:
