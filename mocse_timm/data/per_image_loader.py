@@ -4,8 +4,11 @@
 order cannot be resumed, and its validation sampler repeats images. The transforms are timm's.
 """
 
+import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator
+from multiprocessing.util import Finalize
 from typing import Any
 
 import torch
@@ -71,10 +74,23 @@ def _collate(items: list[Any]) -> Any:
     return refusals[0] if refusals else default_collate(items)
 
 
-def _ignore_signals(worker: int) -> None:
-    """Leave Ctrl-C and SIGTERM to the main process, which still needs its workers for the step it finishes."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+class _WorkerSignals:
+    """Called in each worker: leaves Ctrl-C and SIGTERM to the main process, which needs it for the step it finishes.
+
+    Python's way to end workers at exit is SIGTERM as well, and to wait for them: the main process says so before.
+    """
+
+    def __init__(self) -> None:
+        self.exiting = multiprocessing.Value("b", 0, lock=False)
+        Finalize(self, setattr, (self.exiting, "value", 1), exitpriority=0)  # atexit is not run in a Process's end
+
+    def __call__(self, worker: int) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._end_at_exit)
+
+    def _end_at_exit(self, *signal_and_frame: object) -> None:
+        if self.exiting.value:
+            os._exit(0)
 
 
 class _EpochBatches:
@@ -159,7 +175,7 @@ class PerImageLoader:
             batch_sampler=self.sampler,  # type: ignore[arg-type]  (of pairs, where the stubs know single indices)
             collate_fn=_collate,
             num_workers=num_workers,
-            worker_init_fn=_ignore_signals,
+            worker_init_fn=_WorkerSignals() if num_workers else None,
             generator=torch.Generator(),  # its own: the seeds it draws for workers must not move the global one
             persistent_workers=num_workers > 0,
             pin_memory=self.device.type == "cuda",
