@@ -1,7 +1,7 @@
 """Rebuild what the zoo's results say: ``python recipes/zoo_tables.py``, or ``make zoo-table``.
 
-From the results in hub_cards: the tables of ``recipes/zoo.yaml`` between the two marks of docs/ZOO.md, their main
-columns between those of README, the two plots in docs, the line "Expected" of every recipe, and as ``python -m
+From the results in hub_cards: the pairs and tables of ``recipes/zoo.yaml`` between the two marks of docs/ZOO.md, their
+main columns between those of README, the two plots in docs, the line "Expected" of every recipe, and as ``python -m
 mocse_timm.hub zoo`` does every card and the page of all.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from zoo_pairs import read_pairs, render_pairs
 from zoo_results import Recipe, Table, difference, read_recipes, read_tables
 
 from mocse_timm.checks import BadInput, command
@@ -225,7 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recipes, comparisons = read_recipes(parsed.plan, parsed.cards), read_tables(parsed.plan)
     main_columns = [render_table(comparison, recipes, without=DETAILS) for comparison in comparisons]
     all_columns = [render_table(comparison, recipes, cards="../hub_cards") for comparison in comparisons]
-    pages = {parsed.readme: main_columns, parsed.docs / "ZOO.md": all_columns}
+    pairs = render_pairs(read_pairs(parsed.plan), recipes)
+    pages = {parsed.readme: [pairs, *main_columns], parsed.docs / "ZOO.md": [pairs, *all_columns]}
     texts = {page: with_tables(page, tables) for page, tables in pages.items()}
     for page, text in texts.items():
         write_whole(page, text, page.name)

@@ -12,9 +12,11 @@ from hub_runs import attacked, corrupted, edit_json, make_run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
+from zoo_pairs import read_pairs, render_pairs
 from zoo_results import difference, read_recipes, read_tables, training_minutes
 from zoo_tables import BEGIN, END, main, render_table
 
+from mocse_timm.checks import BadInput
 from mocse_timm.corruptions.names import GROUPS
 from mocse_timm.evaluation.image_answers import pack
 
@@ -31,7 +33,8 @@ def zoo(tmp_path: Path) -> Path:
         )
     recipes = {name: {"seeds": [5, 6], "score": "corrupted"} for name in ("dense", "mixture", "later")}
     tables = [{"title": "Better?", "baseline": "dense", "rows": ["dense", "mixture", "later"]}]
-    (tmp_path / "plan.yaml").write_text(yaml.safe_dump({"recipes": recipes, "tables": tables}, sort_keys=False))
+    plan = {"recipes": recipes, "pairs": [["mixture", "dense"], ["later", "dense"]], "tables": tables}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
     for name, model, first in (("dense", "cifar_preact18", 10), ("mixture", "mocse_preact18", 20)):
         for folder, seed in ((f"cards/{name}", first), (f"cards/{name}/seed6", first + 1)):
             make_run(tmp_path / folder, model, corruptions=corrupted(seed, mixture=name == "mixture"))
@@ -115,6 +118,32 @@ def test_a_row_has_means_spreads_costs_and_the_difference(zoo: Path) -> None:
     assert "Not trained yet: `later`." in text
 
 
+def test_pairs_are_one_draw_each(zoo: Path) -> None:
+    edit_json(zoo / "cards" / "mixture" / "seed6" / "results.json", "scores", "top1", value=86.11)  # of 85.61
+    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    lines = [line.strip("| ").split(" | ") for line in render_pairs([("mixture", "dense")], recipes).splitlines()[2:]]
+    assert [line[:2] for line in lines[2:]] == [
+        ["`mixture` less `dense`", "5"],
+        ["`mixture` less `dense`", "6"],
+        ["mean of 2, ± over them", ""],
+    ]
+    answers = {seed: 100 * np.asarray(corrupted(seed).correct)[:15].mean((0, 1)) for seed in (10, 11, 20, 21)}
+    by_image = [answers[20] - answers[10], answers[21] - answers[11]]
+    assert [line[2] for line in lines[2:]] == ["+0.00", "+0.50", "+0.25 ± 0.25"]
+    for line, points in zip(lines[2:], by_image, strict=False):
+        assert line[3] == f"{points.mean():+.2f} ± {points.std(ddof=1) / np.sqrt(37):.2f}"
+    first, second = (points.mean() for points in by_image)
+    assert lines[4][3] == f"{(first + second) / 2:+.2f} ± {abs(first - second) / 2:.2f}"  # of two, s / sqrt(2) is this
+
+
+def test_pairs_without_results_have_no_table_and_wrong_ones_are_named(zoo: Path) -> None:
+    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    assert read_pairs(zoo / "plan.yaml") == [("mixture", "dense"), ("later", "dense")]
+    assert render_pairs([("later", "dense")], recipes) == render_pairs([], recipes) == ""
+    with pytest.raises(BadInput, match="the pairs name 'nothing', which is no recipe"):
+        render_pairs([("mixture", "nothing")], recipes)
+
+
 def test_attacked_models_have_their_columns(zoo: Path) -> None:
     folder = make_run(zoo / "cards" / "later", "advmoe_resnet18", robustness=attacked())
     edit_json(folder / "config.json", "mocse_timm", "train_images", value=6000)
@@ -138,8 +167,9 @@ def test_readme_recipes_plots_and_cards_are_rebuilt(zoo: Path) -> None:
     assert run(zoo) == 0
     pages = {page: (zoo / page).read_text() for page in ("README.md", "docs/ZOO.md")}
     for text in pages.values():
-        assert text.startswith(f"before\n{BEGIN}\n\n**Better?**\n\n| model |") and text.endswith(f"{END}\nafter\n")
-    short, whole = (row(text, "mixture") for text in pages.values())
+        assert text.startswith(f"before\n{BEGIN}\n\n**Over all pairs") and text.endswith(f"{END}\nafter\n")
+        assert "| mean of 2, ± over them |" in text and "\n\n**Better?**\n\n| model |" in text
+    short, whole = (row(text.partition("**Better?**")[2], "mixture") for text in pages.values())
     assert set(whole) - set(short) == {*GROUPS, "images/s"}
     assert short["model"] == "[mixture](hub_cards/mixture/README.md)"
     assert whole["model"] == "[mixture](../hub_cards/mixture/README.md)"
