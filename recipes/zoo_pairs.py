@@ -9,9 +9,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import yaml
-from zoo_results import Recipe, difference
+from zoo_results import Recipe, as_text, difference, require_recipes
 
-from mocse_timm.checks import BadInput
 from mocse_timm.hub.card_tables import table
 
 __all__ = ["Pairs", "read_pairs", "render_pairs"]
@@ -42,17 +41,14 @@ def render_pairs(pairs: Pairs, recipes: dict[str, Recipe]) -> str:
     """
     lines, clean, corrupted = [["pair", "seed", "clean", "15"]], list[float](), list[float]()
     for names in pairs:
-        for name in names:
-            if name not in recipes:
-                raise BadInput(f"the pairs name {name!r}, which is no recipe of the plan")
+        require_recipes(names, recipes, "a pair")
         ours, theirs = (recipes[name] for name in names)
         for seed in (seed for seed in ours.trained if seed in theirs.trained):
             one, other = (replace(recipe, trained={seed: recipe.trained[seed]}) for recipe in (ours, theirs))
             clean.append(one.first.results.scores.top1 - other.first.results.scores.top1)
             found = difference(one, other, "benchmark")
             corrupted += [] if found is None else [found.points]
-            shown = "" if found is None else f"{found.points:+.2f} ± {found.standard_error:.2f}"
-            lines.append([f"`{ours.name}` less `{theirs.name}`", str(seed), f"{clean[-1]:+.2f}", shown])
+            lines.append([f"`{ours.name}` less `{theirs.name}`", str(seed), f"{clean[-1]:+.2f}", as_text(found)])
     if not clean:
         return ""
     lines.append([f"mean of {len(clean)}, ± over them", "", _mean(clean), _mean(corrupted)])

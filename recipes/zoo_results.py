@@ -4,6 +4,7 @@ Letters: S seeds, N images, K x V cells of corruptions and severities.
 """
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,23 @@ import yaml
 from numpy.typing import NDArray
 from run_zoo import RESULTS, Run, planned
 
+from mocse_timm.checks import BadInput
 from mocse_timm.evaluation.comparison import Difference
 from mocse_timm.evaluation.corruption_scores import MEANS, standard_error
 from mocse_timm.evaluation.image_answers import unpack
 from mocse_timm.hub.facts import Facts, read_facts
 from mocse_timm.hub.results import Results, read_results
 
-__all__ = ["Recipe", "Table", "difference", "read_recipes", "read_tables", "training_minutes"]
+__all__ = [
+    "Recipe",
+    "Table",
+    "as_text",
+    "difference",
+    "read_recipes",
+    "read_tables",
+    "require_recipes",
+    "training_minutes",
+]
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,22 @@ class Table:
     title: str
     baseline: str
     rows: list[str]
+
+
+def require_recipes(names: Iterable[str], recipes: dict[str, Recipe], where: str) -> None:
+    """Refuse names that are not in ``recipes``, used ``where`` says.
+
+    Raises:
+        BadInput: that names the first of them.
+    """
+    for name in names:
+        if name not in recipes:
+            raise BadInput(f"{where} names {name!r}, which is no recipe of the plan")
+
+
+def as_text(found: Difference | None) -> str:
+    """Return points and standard error; nothing of None."""
+    return "" if found is None else f"{found.points:+.2f} ± {found.standard_error:.2f}"
 
 
 def training_minutes(summary: Path, images: int) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 
 from zoo_pairs import read_pairs, render_pairs
-from zoo_results import Recipe, Table, difference, read_recipes, read_tables
+from zoo_results import Recipe, Table, as_text, difference, read_recipes, read_tables, require_recipes
 
 from mocse_timm.checks import BadInput, command
 from mocse_timm.corruptions.names import GROUPS
@@ -79,8 +79,7 @@ def _values(recipe: Recipe, value: Callable[[Results], float | None]) -> list[fl
 
 
 def _difference(recipe: Recipe, baseline: Recipe, which: str) -> str:
-    found = None if recipe is baseline else difference(recipe, baseline, which)
-    return "" if found is None else f"{found.points:+.2f} ± {found.standard_error:.2f}"
+    return "" if recipe is baseline else as_text(difference(recipe, baseline, which))
 
 
 def render_table(
@@ -97,9 +96,7 @@ def render_table(
     Raises:
         BadInput: if it names a recipe that is not in the plan.
     """
-    for name in (comparison.baseline, *comparison.rows):
-        if name not in recipes:
-            raise BadInput(f"the table {comparison.title!r} names {name!r}, which is no recipe of the plan")
+    require_recipes((comparison.baseline, *comparison.rows), recipes, f"the table {comparison.title!r}")
     rows = [recipes[name] for name in comparison.rows if recipes[name].trained]
     if not rows:
         return ""

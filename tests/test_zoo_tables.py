@@ -140,7 +140,7 @@ def test_pairs_without_results_have_no_table_and_wrong_ones_are_named(zoo: Path)
     recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
     assert read_pairs(zoo / "plan.yaml") == [("mixture", "dense"), ("later", "dense")]
     assert render_pairs([("later", "dense")], recipes) == render_pairs([], recipes) == ""
-    with pytest.raises(BadInput, match="the pairs name 'nothing', which is no recipe"):
+    with pytest.raises(BadInput, match="a pair names 'nothing', which is no recipe"):
         render_pairs([("mixture", "nothing")], recipes)
 
 
