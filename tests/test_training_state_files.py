@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mocse_timm.training import saver
 from mocse_timm.training.state_files import Damaged, StateFiles
 
 
@@ -105,3 +106,8 @@ def test_a_damaged_state_does_not_count_among_those_that_are_kept(tmp_path: Path
     assert names(states) == [whole.name, damaged.name], "nothing is removed before there is something newer"
     newer = write(states, 0, 3)
     assert names(states) == [whole.name, newer.name]
+
+
+@pytest.mark.parametrize("words", ["basic_ios::clear: iostream error", "unexpected pos 64 vs 0", "out of patience"])
+def test_what_torch_says_of_a_full_disk_is_known(words: str) -> None:
+    assert saver._refusal(RuntimeError(words)) == (None if words == "out of patience" else words)

@@ -30,7 +30,7 @@ def _refusal(error: Exception) -> str | None:
     """Return why the disk refused to be written, or None if ``error`` is about something else."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    by_torch = "PytorchStreamWriter" in str(error) or "unexpected pos" in str(error)
+    by_torch = any(sign in str(error) for sign in ("PytorchStreamWriter", "unexpected pos", "iostream error"))
     return str(error).splitlines()[0] if by_torch or isinstance(error, SafetensorError) else None
 
 
