@@ -1,9 +1,12 @@
 """Saved states on disk: whole or not at all, found damaged whatever was done to them."""
 
 import json
+import re
+import resource
 from pathlib import Path
 
 import pytest
+import torch
 
 from mocse_timm.training import saver
 from mocse_timm.training.state_files import Damaged, StateFiles
@@ -108,6 +111,24 @@ def test_a_damaged_state_does_not_count_among_those_that_are_kept(tmp_path: Path
     assert names(states) == [whole.name, newer.name]
 
 
-@pytest.mark.parametrize("words", ["basic_ios::clear: iostream error", "unexpected pos 64 vs 0", "out of patience"])
-def test_what_torch_says_of_a_full_disk_is_known(words: str) -> None:
-    assert saver._refusal(RuntimeError(words)) == (None if words == "out of patience" else words)
+def test_what_torch_says_of_a_full_disk_is_known(tmp_path: Path) -> None:
+    """It says one thing of a file's records and another of the list of them, which it writes at the end."""
+    tensors = {str(index): torch.zeros(100) for index in range(20)}
+    torch.save(tensors, tmp_path / "file")
+    size = (tmp_path / "file").stat().st_size
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    said: set[str] = set()
+    for limit in range(0, size, size // 40):
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, unlimited[1]))
+            with pytest.raises(Exception) as error:
+                torch.save(tensors, tmp_path / "file")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        assert saver._refusal(error.value) is not None, error.value
+        said.add(re.sub(r"\d+", "N", str(error.value).splitlines()[0]))
+    assert len(said) > 1, said
+
+
+def test_what_torch_says_of_anything_else_is_no_refusal() -> None:
+    assert saver._refusal(RuntimeError("out of patience")) is None
