@@ -123,6 +123,48 @@ def test_a_second_derivative_is_an_error_not_a_wrong_number(model: MoCSE) -> Non
         torch.autograd.grad(model(pictures).sum(), pictures, create_graph=True)
 
 
+def test_a_graph_that_is_kept_can_be_differentiated_again(model: MoCSE) -> None:
+    pictures = images().requires_grad_()
+    scores = model.eval()(pictures)
+    rows = [torch.autograd.grad(score, pictures, retain_graph=True)[0] for score in scores[0]]
+    again = [torch.autograd.grad(score, pictures, retain_graph=True)[0] for score in scores[0]]
+    torch.testing.assert_close(rows, again)
+    torch.set_num_threads(1)
+    expected = torch.autograd.functional.jacobian(lambda x: model(x)[0], pictures.detach())
+    torch.testing.assert_close(torch.stack(rows), expected)
+
+
+def test_parameters_lent_for_one_pass_get_their_gradients(model: MoCSE, in_turn) -> None:
+    def lent_gradients() -> dict[str, Tensor]:
+        lent = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+        torch.func.functional_call(model, lent, (images(),)).sum().backward()
+        return {name: p.grad for name, p in lent.items() if p.grad is not None}
+
+    model.eval()
+    found, expected = lent_gradients(), in_turn(lent_gradients)
+    assert found.keys() == expected.keys() == dict(model.named_parameters()).keys()
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_an_expert_frozen_before_the_backward_pass_gets_no_gradient_and_the_others_theirs(model: MoCSE) -> None:
+    loss = model.eval()(images()).sum()
+    model.experts[1].requires_grad_(False)
+    loss.backward()
+    assert [all(p.grad is not None for p in expert.parameters()) for expert in experts(model)] == [True, False, True]
+    assert all(parameter.grad is None for parameter in model.experts[1].parameters())
+
+
+def test_what_a_hook_sees_can_be_asked_for_its_gradient(model: Any) -> None:
+    seen: list[Tensor] = []
+    handle = model.experts[1].stages[3].register_forward_hook(lambda _layer, _inputs, output: seen.append(output))
+    scores = model.eval()(images())
+    (gradient,) = torch.autograd.grad(scores[:, 1].sum(), seen)
+    assert gradient.shape == seen[0].shape and gradient.count_nonzero()
+    handle.remove()
+    assert can_run_in_parallel(experts(model), images())
+
+
 def test_threads_leave_the_callers_setting_alone(model: MoCSE) -> None:
     model(images())
     assert torch.get_num_threads() == 2
@@ -132,7 +174,8 @@ def test_threads_of_experts_use_one_core_each_and_callers_keep_theirs() -> None:
     seen: list[int] = []
     model: Any = timm.create_model("mocse_preact18", num_classes=3, expert_width=0.125)
     for expert in model.experts:
-        expert.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+        run = expert.forward_features
+        expert.forward_features = lambda x, run=run: (seen.append(torch.get_num_threads()), run(x))[1]
     model(torch.rand(2, 3, 32, 32))
     assert seen == [1, 1, 1]
     assert torch.get_num_threads() == 2

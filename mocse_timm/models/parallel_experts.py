@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mocse_timm.models.cifar_net import CifarNet
+from mocse_timm.models.hooks import hooks_everywhere, layers_have_hooks
 
 __all__ = ["can_run_in_parallel", "follows_one_thread", "run_in_parallel"]
 
@@ -25,11 +26,14 @@ def can_run_in_parallel(experts: Sequence[nn.Module] | nn.ModuleList, x: Tensor)
     """Return whether threads are worth while, and nothing is at work that only sees its own thread.
 
     Tracing, compiling, functional transforms and dispatch modes (counters of operations, say) follow one thread.
-    So does the order of random draws: experts with active dropout, or of other families than ours, take turns.
+    So does the order of random draws: experts with active dropout, or of other families than ours, take turns. With
+    hooks they do, too: what a hook sees may be asked for its gradient, and here each expert has a graph of its own.
     """
     if follows_one_thread(x) or len(experts) < 2 or x.device.type != "cpu" or torch.get_num_threads() < 2:
         return False
-    return all(isinstance(expert, CifarNet) and not _draws(expert) for expert in experts)
+    if not all(isinstance(expert, CifarNet) and not _draws(expert) for expert in experts):
+        return False
+    return not (hooks_everywhere() or layers_have_hooks(layer for expert in experts for layer in expert.modules()))
 
 
 def follows_one_thread(x: Tensor) -> bool:
@@ -79,6 +83,10 @@ def _map(function: Callable[[int], Result], count: int) -> list[Result]:
     return list(_pool(torch.get_num_threads(), os.getpid()).map(run, range(count)))
 
 
+def _learning(experts: Sequence[nn.Module]) -> list[list[Tensor]]:
+    return [[p for p in expert.parameters() if p.requires_grad] for expert in experts]
+
+
 class _Experts(torch.autograd.Function):
     """All experts as one operation: each builds a graph of its own in forward and differentiates it in backward."""
 
@@ -90,7 +98,8 @@ class _Experts(torch.autograd.Function):
                 return start, experts[index](start)
 
         ctx.graphs = _map(run, len(experts))
-        ctx.experts = experts
+        # not those of the backward pass: torch.func.functional_call lends parameters for the forward pass alone
+        ctx.parameters = _learning(experts)
         return tuple(output.detach() for _, output in ctx.graphs)
 
     @staticmethod
@@ -101,25 +110,26 @@ class _Experts(torch.autograd.Function):
                 "torch.set_num_threads(1), which makes them run one after the other"
             )
         wants_x = ctx.needs_input_grad[1]
+        keeps = torch._C._autograd._get_current_graph_task_keep_graph()  # pyright: ignore[reportAttributeAccessIssue]  (no stub has it)
 
         def differentiate(index: int) -> list[Tensor | None]:
             start, output = ctx.graphs[index]
-            inputs = [start] if wants_x else []
-            inputs += [p for p in ctx.experts[index].parameters() if p.requires_grad]
-            return list(torch.autograd.grad(output, inputs, gradients[index], allow_unused=True))
+            inputs = [start if wants_x else None, *ctx.parameters[index]]
+            asked = [tensor for tensor in inputs if tensor is not None and tensor.requires_grad]  # some froze since
+            options = {"allow_unused": True, "retain_graph": keeps}
+            found = iter(torch.autograd.grad(output, asked, gradients[index], **options) if asked else ())
+            return [next(found) if tensor is not None and tensor.requires_grad else None for tensor in inputs]
 
-        of_experts = _map(differentiate, len(ctx.experts))
-        of_x = None
-        if wants_x:
-            of_each = [gradient for of_expert in of_experts if (gradient := of_expert.pop(0)) is not None]
-            of_x = torch.stack(of_each).sum(dim=0)
-        return None, of_x, *(gradient for of_expert in of_experts for gradient in of_expert)
+        of_experts = _map(differentiate, len(ctx.graphs))
+        of_each = [of_expert[0] for of_expert in of_experts if of_expert[0] is not None]
+        of_x = torch.stack(of_each).sum(dim=0) if wants_x else None
+        return None, of_x, *(gradient for of_expert in of_experts for gradient in of_expert[1:])
 
 
 def run_in_parallel(experts: Sequence[nn.Module] | nn.ModuleList, x: Tensor) -> list[Tensor]:
     """Return every expert's output for the same ``x``, and gradients as if they had run one after the other.
 
-    The graph can be differentiated once, to parameters and to ``x``.
+    The graph has first derivatives only, to parameters and to ``x``.
 
     Args:
         experts: E networks that share no parameters.
@@ -132,7 +142,7 @@ def run_in_parallel(experts: Sequence[nn.Module] | nn.ModuleList, x: Tensor) -> 
         RuntimeError: from the backward pass, if it is asked for a second derivative.
     """
     networks = list(experts)
-    parameters = [p for expert in networks for p in expert.parameters() if p.requires_grad]
+    parameters = [p for of_expert in _learning(networks) for p in of_expert]
     if torch.is_grad_enabled() and (parameters or x.requires_grad):
         return list(_Experts.apply(networks, x, *parameters))  # pyright: ignore[reportArgumentType]  (apply is typed as giving nothing)
     return _map(lambda index: networks[index](x), len(networks))
