@@ -123,6 +123,27 @@ def test_what_changed_since_the_last_pass_counts(model: Any) -> None:
     torch.testing.assert_close(run_grouped(model, x), in_turn(twin, x), rtol=1e-9, atol=1e-12)
 
 
+def test_settings_of_layers_that_changed_since_the_last_pass_count(model: Any) -> None:
+    """As torch.optim.swa_utils.update_bn changes the momentum of batch norms, for instance."""
+    x = start(model).detach()
+    run_grouped(model.train(), x)
+    for layer in model.experts.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum, layer.eps = None, 0.1
+    twin = copy.deepcopy(model)
+    for _ in range(2):
+        torch.testing.assert_close(run_grouped(model, x), in_turn(twin, x), rtol=1e-9, atol=1e-12)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, twin.state_dict()[name], rtol=1e-9, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("pool", ["avg", "max", "avgmax"])
+def test_every_pooling_that_keeps_channels_apart(pool: str) -> None:
+    model = mocse(expert_width=0.125, global_pool=pool).eval()
+    x = start(model)
+    torch.testing.assert_close(run_grouped(model, x), in_turn(model, x), rtol=1e-9, atol=1e-12)
+
+
 def test_frozen_experts_get_no_gradient_and_the_others_theirs(model: Any) -> None:
     model.experts[1].requires_grad_(False)
     x = start(model)
@@ -195,7 +216,19 @@ def _one_frozen_norm(model: Any) -> None:
     model.experts[0].norm.eval()
 
 
+def _group_norms(model: Any) -> None:
+    for expert in model.experts:
+        expert.norm = nn.Sequential(nn.GroupNorm(4, expert.num_features), nn.ReLU())
+
+
+def _a_norm_with_another_momentum(model: Any) -> None:
+    model.experts[1].norm.momentum = 0.5
+
+
 REASONS = {
+    "other norms": _group_norms,
+    "a norm with another momentum": _a_norm_with_another_momentum,
+    "two poolings at once": lambda model: model.reset_classifier(3, "catavgmax"),
     "a hook": _hook,
     "a frozen batch norm": _one_frozen_norm,
     "activation checkpointing": lambda model: model.set_grad_checkpointing(),

@@ -13,29 +13,37 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from timm.layers import BatchNormAct2d, FrozenBatchNormAct2d, SyncBatchNormAct
+from timm.layers.adaptive_avgmax_pool import AdaptiveAvgMaxPool2d
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from mocse_timm.models.cifar_net import CifarNet
+from mocse_timm.models.hooks import hooks_everywhere, layers_have_hooks
 from mocse_timm.models.parallel_experts import follows_one_thread
 
 __all__ = ["GroupedExperts", "grouped"]
 
 DEVICES = ("cuda",)  # where a grouped convolution is faster than its parts
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+NORMS = (nn.BatchNorm2d, BatchNormAct2d, nn.SyncBatchNorm, SyncBatchNormAct, FrozenBatchNorm2d, FrozenBatchNormAct2d)
+POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, AdaptiveAvgMaxPool2d)
+ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Mish)
+KNOWN = frozenset({nn.Conv2d, *NORMS, *POOLS, *ACTIVATIONS, nn.Identity, nn.Flatten, nn.Dropout})
+"""Layers of which several side by side are one layer with the channels of all, if convolutions are in groups."""
 
 
 def grouped(experts: nn.ModuleList, x: Tensor) -> "GroupedExperts | None":
     """Return the experts as one network for inputs like ``x``; None if they have to run one by one.
 
     They have to where their shapes or modes differ or something wants to see each: tracing and compiling, hooks,
-    activation checkpointing, dropout. So do networks whose layers mix channels in other ways than by convolutions.
+    activation checkpointing, dropout. So do networks with layers not known to mix channels by convolutions alone.
     """
     if follows_one_thread(x) or len(experts) < 2 or x.device.type not in DEVICES:
         return None
     if not all(isinstance(expert, CifarNet) and _can_be_widened(expert) for expert in experts):
         return None
     layers = [list(expert.modules()) for expert in experts]
-    if _hooked(nn.modules.module, "_global") or any(_hooked(layer) for each in layers for layer in each):
+    if hooks_everywhere() or layers_have_hooks(layer for each in layers for layer in each):
         return None
     shapes = {_shape(each) for each in layers}
     modes = {tuple(layer.training for layer in each) for each in layers}
@@ -45,19 +53,33 @@ def grouped(experts: nn.ModuleList, x: Tensor) -> "GroupedExperts | None":
 def _can_be_widened(expert: CifarNet) -> bool:
     dropout = expert.training and expert.head.drop.p > 0
     compiled = expert._compiled_call_impl is not None
-    one_by_one = dropout or compiled or expert.grad_checkpointing
-    return expert.channels_stay_apart and isinstance(expert.head.fc, nn.Linear) and not one_by_one
+    if dropout or compiled or expert.grad_checkpointing or not expert.channels_stay_apart:
+        return False
+    classifier = expert.head.fc
+    return type(classifier) is nn.Linear and all(
+        type(layer) in KNOWN or layer is classifier or _only_holds_others(layer) for layer in expert.modules()
+    )
 
 
-def _hooked(owner: object, prefix: str = "") -> bool:
-    return any(getattr(owner, prefix + name) for name in HOOKS)
+def _only_holds_others(layer: nn.Module) -> bool:
+    return bool(layer._modules) and not layer._parameters and not layer._buffers
 
 
 def _shape(layers: Sequence[nn.Module]) -> tuple[object, ...]:
-    """Return each layer's kind and sizes of parameters: equal for experts that can be one network."""
+    """Return each layer's kind, sizes of parameters and settings: equal for experts that can be one network."""
     return tuple(
-        (type(layer), *(None if p is None else p.shape for p in layer._parameters.values())) for layer in layers
+        (type(layer), *(None if p is None else p.shape for p in layer._parameters.values()), *_settings(layer))
+        for layer in layers
     )
+
+
+def _settings(layer: nn.Module) -> list[tuple[str, object]]:
+    """Return the numbers and words that a layer keeps beside its tensors: a norm's momentum, a convolution's stride."""
+    return [
+        (name, value)
+        for name, value in vars(layer).items()
+        if name != "training" and isinstance(value, int | float | str | tuple | None)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
