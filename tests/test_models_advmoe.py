@@ -162,6 +162,44 @@ def test_any_timm_backbone_keeps_each_images_own_result(backbone: str) -> None:
     assert all(isinstance(model.body.get_submodule(name), ExpertLayer) for name in model.expert_layers)
 
 
+@pytest.mark.parametrize("watch", ["register_forward_hook", "register_forward_pre_hook"])
+def test_hooks_see_the_images_in_their_order(watch: str) -> None:
+    model, seen = build(), []
+    expected = model(IMAGES)
+    _, features = model.forward_intermediates(IMAGES, indices=[1, 2])
+    layer, feature = (1, 0) if watch == "register_forward_hook" else (3, 1)
+    handle = getattr(model.body.stages[layer], watch)(lambda _layer, inputs, *outputs: seen.append([*outputs, *inputs]))
+    torch.testing.assert_close(model(IMAGES), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(seen[0][0], features[feature], rtol=1e-4, atol=1e-5)
+    handle.remove()
+    with FlopCounterMode(display=False) as counter:  # which looks at all modules, and at no image
+        model(IMAGES[:1])
+    assert counter.get_total_flops() < 3 * one_path_flops(model)
+
+
+def test_gradients_of_each_image_by_functional_transforms() -> None:
+    model, images = build(), IMAGES[:3]
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+    def loss(weights: dict[str, torch.Tensor], image: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(model, weights, (image[None],)).logsumexp(dim=1).sum()
+
+    found = torch.func.vmap(torch.func.grad(loss), (None, 0))(weights, images)
+    for index in range(3):
+        model.zero_grad()
+        model(images[index : index + 1]).logsumexp(dim=1).sum().backward()
+        expected = {name: p.grad for name, p in model.body.named_parameters() if p.grad is not None}
+        ours = {name: found[f"body.{name}"][index] for name in expected}
+        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4)
+
+
+def one_path_flops(model: Any) -> int:
+    with FlopCounterMode(display=False) as counter:
+        one_path(model, 0)(IMAGES[:1])
+        model.route(IMAGES[:1])
+    return counter.get_total_flops()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -69,3 +69,13 @@ def test_other_normalisation_is_refused(tmp_path: Path) -> None:
         experts_from(tmp_path)
     model = experts_from(tmp_path, backbone_args={"input_mean": (0.5, 0.5, 0.5)})
     assert model.trunk.normalize.mean.flatten().tolist() == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("name", ["mocse_preact18", "advmoe_resnet18"])
+@pytest.mark.parametrize("source", [True, "nope", "local-dir:/nope"])
+def test_a_source_without_weights_is_refused_by_its_own_argument(name: str, source: bool | str) -> None:
+    named = (
+        {"mocse_preact18": "cifar_preact18", "advmoe_resnet18": "cifar_resnet18"}[name] if source is True else source
+    )
+    with pytest.raises(ValueError, match=f"backbone_pretrained: '{named}' gives no weights .*; name a timm model"):
+        timm.create_model(name, num_classes=3, backbone_pretrained=source)

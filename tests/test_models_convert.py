@@ -58,7 +58,10 @@ class Peculiar(nn.Module):
 
 
 def test_layers_that_do_not_see_each_image_once_stay_dense() -> None:
-    assert list(convertible_layers(Peculiar(), input_size=(3, 2, 2))) == ["good", "windows"]
+    network = Peculiar()
+    network.good.eval()  # frozen on purpose
+    assert list(convertible_layers(network, input_size=(3, 2, 2))) == ["good", "windows"]
+    assert {name for name, layer in network.named_modules() if not layer.training} == {"good"}
 
 
 class InPlace(nn.Module):

@@ -15,10 +15,11 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
-from mocse_timm.models.backbone_weights import load_body_into_experts
+from mocse_timm.models.backbone_weights import load_body_into_experts, trained_backbone
 from mocse_timm.models.backbones import parts_as_groups, pooling_name, prefix_groups, require_backbone
 from mocse_timm.models.cifar_net import CifarNet
 from mocse_timm.models.convert import convert, convertible_layers, set_bank, trial_network
+from mocse_timm.models.hooks import layers_have_hooks
 from mocse_timm.models.normalize import Normalize
 from mocse_timm.models.routers import Router
 from mocse_timm.models.routing import RoutingSlot, route_batch, runs_masked
@@ -34,6 +35,9 @@ class AdvMoE(nn.Module):
     While the router is in train mode, gradients reach it straight through every expert layer. In eval mode they are
     those of the function computed, in which an image's path is a constant. Attacks need the latter: the former pull the
     image towards scores that change nothing until the path does, and hide what the experts get wrong.
+
+    Inside ``body`` a batch is sorted by path. While one of its layers has a hook, so that somebody looks, the batch
+    stays in its order, and every expert runs on it.
 
     Args:
         backbone: name of the timm model whose layers become experts.
@@ -99,7 +103,8 @@ class AdvMoE(nn.Module):
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.slot = RoutingSlot()
-        body: Any = timm.create_model(backbone, pretrained=backbone_pretrained is True, **arguments)
+        build = trained_backbone if backbone_pretrained is True else timm.create_model
+        body: Any = build(backbone, **arguments)
         if isinstance(backbone_pretrained, str):
             images = {name: given[name] for name in ("in_chans", "img_size", "global_pool")}
             load_body_into_experts(nn.ModuleList([body]), backbone_pretrained, num_classes, images)
@@ -186,7 +191,11 @@ class AdvMoE(nn.Module):
         # where paths are constants, no graph is kept of how they were found; tracers have no use for the mode
         with nullcontext() if learning or runs_masked(images) else without_gradients(images):
             scores = self.router(images)
-        return route_batch(self.slot, scores, images, run, gated=learning)
+        return self._dispatched(scores, images, run)
+
+    def _dispatched(self, scores: Tensor, images: Tensor, run: Callable[[Tensor], Any]) -> Any:
+        watched = not runs_masked(images) and layers_have_hooks(self.body.modules())
+        return route_batch(self.slot, scores, images, run, gated=self.router.training, in_order=watched)
 
     def route(self, images: Tensor) -> Tensor:
         """Map images (B, in_chans, H, W) in [0, 1] to the router's scores (B, E); the largest is the path taken."""
@@ -196,7 +205,7 @@ class AdvMoE(nn.Module):
         """Map images (B, in_chans, H, W) in [0, 1] to logits (B, C) and the router's scores (B, E) behind them."""
         images = self.normalize(images)
         scores = self.router(images)
-        return route_batch(self.slot, scores, images, self.body, gated=self.router.training), scores
+        return self._dispatched(scores, images, self.body), scores
 
     def forward_intermediates(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Return chosen feature maps; arguments are timm's, see ``CifarNet.forward_intermediates``."""
@@ -208,6 +217,7 @@ class AdvMoE(nn.Module):
         body: Any = self.body
         taps = body.prune_intermediate_layers(*args, **kwargs)
         self.num_classes = int(getattr(body, "num_classes", 0))
+        self._sync_sizes()
         return taps
 
     def forward_features(self, x: Tensor) -> Tensor:

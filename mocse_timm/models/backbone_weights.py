@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mocse_timm.models.cifar_net import CifarNet
 
-__all__ = ["load_body_into_experts"]
+__all__ = ["load_body_into_experts", "trained_backbone"]
 
 
 def _classifier_keys(network: Any) -> set[str]:
@@ -26,6 +26,22 @@ def _statistics(network: Any) -> tuple[list[float], list[float]]:
     return list(network.pretrained_cfg["mean"]), list(network.pretrained_cfg["std"])
 
 
+def trained_backbone(source: str, **arguments: Any) -> nn.Module:
+    """Return the model of ``source``, a timm name or a 'local-dir:' or 'hf-hub:' source, with its published weights.
+
+    Raises:
+        ValueError: if there is no such model, or it has no weights.
+    """
+    try:
+        return timm.create_model(source, pretrained=True, **arguments)
+    except (RuntimeError, FileNotFoundError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"backbone_pretrained: {source!r} gives no weights ({said}); name a timm model that has some, "
+            "'local-dir:RUN' or 'hf-hub:user/name'"
+        ) from None
+
+
 def load_body_into_experts(experts: nn.ModuleList, source: str, outputs: int, arguments: dict[str, Any]) -> None:
     """Copy the weights of ``source``, but for the classifier, into every expert.
 
@@ -39,7 +55,7 @@ def load_body_into_experts(experts: nn.ModuleList, source: str, outputs: int, ar
         ValueError: if the source is another architecture, another width, or wants other normalisation.
     """
     first = experts[0]
-    network = timm.create_model(source, pretrained=True, num_classes=outputs, **arguments)
+    network = trained_backbone(source, num_classes=outputs, **arguments)
     skipped = _classifier_keys(network)
     weights: dict[str, Tensor] = {k: v for k, v in network.state_dict().items() if k not in skipped}
     body = {key: value for key, value in first.state_dict().items() if key not in _classifier_keys(first)}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mocse_timm.models.expert_layers import ExpertConv2d, ExpertLayer, ExpertLinear
 from mocse_timm.models.routing import RoutingSlot
+from mocse_timm.modes import evaluating
 
 __all__ = ["convert", "convertible_layers", "set_bank", "trial_network"]
 
@@ -47,11 +48,9 @@ def _try_out(network: Any, names: Sequence[str], shape: Sequence[int], batch: in
     hooks = [network.get_submodule(name).register_forward_hook(note(name)) for name in names]
     parameter = next(network.parameters())
     try:
-        with (
-            torch.inference_mode(False),
-            torch.no_grad(),
-        ):  # in inference mode tensors do not count what writes into them
-            network.eval().forward_features(torch.zeros(batch, *shape, device=parameter.device, dtype=parameter.dtype))
+        # in inference mode tensors do not count what writes into them
+        with evaluating(network), torch.inference_mode(False), torch.no_grad():
+            network.forward_features(torch.zeros(batch, *shape, device=parameter.device, dtype=parameter.dtype))
     finally:
         for hook in hooks:
             hook.remove()

@@ -112,13 +112,14 @@ class _Filled:
 
 
 def runs_masked(x: Any) -> bool:
-    """Return whether ``x`` is only a stand-in for images: under tracing, compiling or export, or without values."""
+    """Return whether ``x`` is only a stand-in for images: under tracers, compilers, transforms, or without values."""
     return (
         isinstance(x, fx.Proxy)
         or torch.compiler.is_compiling()
         or torch.jit.is_tracing()
         or x.is_meta
         or isinstance(x, torch._subclasses.FakeTensor)
+        or torch._C._are_functorch_transforms_active()
     )
 
 
@@ -141,12 +142,19 @@ def _counted(scores: Tensor, chosen: Tensor) -> tuple[int, ...]:
 
 
 def route_batch(
-    slot: RoutingSlot, scores: Tensor, x: Tensor, run: Callable[[Tensor], Any], *, gated: bool = True
+    slot: RoutingSlot,
+    scores: Tensor,
+    x: Tensor,
+    run: Callable[[Tensor], Any],
+    *,
+    gated: bool = True,
+    in_order: bool = False,
 ) -> Any:
     """Return ``run(x)``, each image on the path of the expert with the largest score.
 
     The batch is sorted by expert once, so that every layer finds an expert's images side by side, and what comes out
-    is put back in order. Where no values are at hand (:func:`runs_masked`) it stays as it is; layers run all experts.
+    is put back in order. Where no values are at hand (:func:`runs_masked`), or somebody looks at what is inside, the
+    batch stays as it is, and layers run all experts.
 
     Args:
         slot: shared by the layers that ``run`` uses.
@@ -157,6 +165,7 @@ def route_batch(
             softmax(scores) of the path taken. That is how a router learns, and not the gradient of what is computed,
             in which a path is a constant. A probability and not the score, since the gradient of a score as the gate
             never ends: it grows with the score, and the router leaves the finite numbers.
+        in_order: leave the batch as it is, at the cost of all experts.
 
     Raises:
         ValueError: if ``scores`` are not one row an image.
@@ -173,15 +182,16 @@ def route_batch(
             f"a router must give scores ({len(x)}, experts) for {len(x)} images, this one gave {tuple(scores.shape)}"
         )
     chosen = scores.argmax(dim=1)
-    order = chosen.argsort(stable=True)
+    counts = _counted(scores, chosen)
+    order = torch.arange(len(x), device=x.device) if in_order else chosen.argsort(stable=True)
     gate = _probabilities(scores)[order, chosen[order]] if gated and scores.requires_grad else None
-    dispatch = Dispatch(chosen[order], gate, _counted(scores, chosen))
+    dispatch = Dispatch(chosen[order], gate, None if in_order else counts)
     with slot.filled(dispatch):
-        outputs = run(x[order])
+        outputs = run(x if in_order else x[order])
     back = order.argsort()
 
     def put_back(output: Tensor) -> Tensor:
         slot.recall_in_backward(output, dispatch)
-        return output[back]
+        return output if in_order else output[back]
 
     return tree_map_only(Tensor, put_back, outputs)
