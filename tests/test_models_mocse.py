@@ -187,6 +187,7 @@ def test_exports_and_compiles_in_one_graph(build: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        ({"features_only": True, "feature_cls": "hook"}, "feature_cls='hook' would see one expert's features"),
         ({"aggregation": "mean"}, "aggregation must be one of log_odds, log_confidence, confidence, got 'mean'"),
         ({"num_experts": 4}, r"num_experts must be between 1 and the number of classes \(3\), got 4"),
         ({"num_experts": 0}, r"num_experts must be between 1 and the number of classes \(3\), got 0"),

@@ -128,6 +128,8 @@ class Mixture(nn.Module):
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Return timm's pattern that sorts parameters into layers: the same layer of all experts together."""
+        if len(self.experts) == 0:
+            return prefix_groups(parts_as_groups(self.trunk), "trunk")
         expert = self._every_expert()[0]
         if not hasattr(expert, "group_matcher"):
             return prefix_groups(parts_as_groups(expert), EXPERTS)
@@ -135,8 +137,8 @@ class Mixture(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Return the parameters the backbone wants without weight decay, in every expert."""
-        expert = self._every_expert()[0]
-        names = expert.no_weight_decay() if hasattr(expert, "no_weight_decay") else set()
+        asked = [expert for expert in self._every_expert()[:1] if hasattr(expert, "no_weight_decay")]
+        names = asked[0].no_weight_decay() if asked else set()
         return {f"experts.{i}.{name}" for i in range(len(self.experts)) for name in names}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -153,7 +155,14 @@ class Mixture(nn.Module):
         """Give every expert a new classifier; None keeps the pooling, 0 classes leave features only.
 
         Where the experts become fewer, the last are dropped; where they become more, copies are added in turn.
+
+        Raises:
+            ValueError: if there are to be classes, and pruning has left no expert.
         """
+        if len(self.experts) == 0:
+            if num_classes:
+                raise ValueError(f"pruning has left no expert for {num_classes} classes: build the model anew")
+            return
         outputs, have = self._share_out(num_classes), len(self.experts)
         experts = [self.experts[i] if i < have else copy.deepcopy(self.experts[i % have]) for i in range(len(outputs))]
         self.experts = nn.ModuleList(experts)
@@ -199,10 +208,11 @@ class Mixture(nn.Module):
     ) -> list[int]:
         """Remove what comes after the last of ``indices``; pruned into the trunk, the experts go altogether."""
         taps, last_taken = feature_take_indices(len(self.feature_info), indices)
+        self.feature_info = self.feature_info[: last_taken + 1]
         if last_taken < self.shared_stages:
             self.trunk.stages = self.trunk.stages[: last_taken + 1]
             self.experts = nn.ModuleList()
-            self.num_classes = 0
+            self.num_classes, self.global_pool = 0, ""
             self.num_features = self.head_hidden_size = self.feature_info[last_taken]["num_chs"]
             return taps
         for expert in self._every_expert():

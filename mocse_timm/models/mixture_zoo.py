@@ -62,6 +62,8 @@ def _create(model_cls: type, variant: str, pretrained: bool, experts: int, *, ba
     if kwargs.get("shared_stages"):
         first_conv = f"trunk.{backbone_cfg.first_conv}"
     overlay |= {"first_conv": first_conv, "classifier": expert_layer_names(backbone_cfg.classifier, experts)}
+    if kwargs.get("feature_cls", "getter") != "getter":
+        raise ValueError(f"feature_cls={kwargs['feature_cls']!r} would see one expert's features: leave it out")
     feature_cfg: dict[str, Any] = {"feature_cls": "getter"}
     if kwargs.get("features_only"):
         feature_cfg["out_indices"] = tuple(range(count_taps(backbone, kwargs.get("backbone_args"))))
