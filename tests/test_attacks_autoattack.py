@@ -59,10 +59,12 @@ def test_our_pgd_is_as_strong_as_theirs(trained: nn.Module, digits: tuple[Tensor
 
 def test_the_standard_version_runs_on_few_classes_and_puts_every_flag_back(digits: tuple[Tensor, Tensor]) -> None:
     images, labels = digits[0][:6], digits[1][:6] % 5
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.1), nn.Linear(192, 5))
+    draws = torch.get_rng_state()
     attacked = autoattack(model, images, labels, epsilon=0.01)
-    assert model.training
+    assert model.training and torch.equal(torch.get_rng_state(), draws)
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
     assert (attacked - images).abs().max() <= 0.01 + 1e-6
     assert accuracy(model, attacked, labels) <= accuracy(model, images, labels)
     assert torch.equal(autoattack(model, images, labels, epsilon=0.01), attacked)  # seeded

@@ -88,6 +88,14 @@ def test_restarts_keep_the_largest_loss_of_each_image(batch) -> None:
     assert (often > once + 1e-4).any()
 
 
+def test_without_a_random_start_there_is_one_attempt(batch) -> None:
+    images, labels = batch
+    model, seen = network().eval(), []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    pgd_linf(model, images, labels, epsilon=0.01, steps=3, random_start=False, restarts=5)
+    assert len(seen) == 3
+
+
 def test_an_attack_leaves_the_model_as_it_was(batch) -> None:
     images, labels = batch
     model = network().train()

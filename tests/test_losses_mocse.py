@@ -101,3 +101,9 @@ def test_bad_input_is_one_sentence() -> None:
         multi_label_loss(logits[:, :, 0], torch.ones(2, 2))
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\], got 0 to 2"):
         multi_label_loss(torch.zeros(1, 2), torch.tensor([[0, 2]]))
+
+
+def test_multi_label_loss_compiles_in_one_graph() -> None:
+    log_odds, targets = torch.tensor([[1.0, -2.0]]), torch.tensor([[1.0, 0.5]])
+    compiled = torch.compile(multi_label_loss, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(log_odds, targets), multi_label_loss(log_odds, targets))

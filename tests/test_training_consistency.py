@@ -65,6 +65,7 @@ def test_missing_answers_change_nothing_and_gradients_stay_finite() -> None:
         (versions(1), "needs two or more versions of the images, got 1"),
         ([*versions(1), *versions(1, (3, 5))], r"one shape, got \(4, 5\) and \(3, 5\)"),
         (versions(2, (0, 5)), "for at least one image"),
+        (versions(2, (5,)), "for at least one image"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(logits: list[Tensor], message: str) -> None:

@@ -6,11 +6,12 @@ https://arxiv.org/abs/2003.01690
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mocse_timm.attacks.budget import Budget, check_images, check_labels, check_scores
 from mocse_timm.checks import BadInput
-from mocse_timm.modes import evaluating, without_gradients
+from mocse_timm.modes import evaluating, held, without_gradients
 
 __all__ = ["autoattack", "require_autoattack"]
 
@@ -77,7 +78,11 @@ def autoattack(
                 f"AutoAttack needs at least {FEWEST_CLASSES} classes, the model has {num_classes}: use pgd50"
             )
         name = {"linf": "Linf", "l2": "L2"}[norm]
-        adversary = attack_class(model, norm=name, eps=epsilon, device=images.device, seed=seed)
-        adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = min(TARGETS, num_classes - 1)
-        attacked, _ = adversary.run_standard_evaluation(images, labels, batch_size=batch_size)
+        devices = [images.device] if images.is_cuda else []
+        modules = [model] if isinstance(model, nn.Module) else []
+        # it seeds torch anew, and its backward passes would leave gradients in the parameters
+        with torch.random.fork_rng(devices), held(modules):
+            adversary = attack_class(model, norm=name, eps=epsilon, device=images.device, seed=seed)
+            adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = min(TARGETS, num_classes - 1)
+            attacked, _ = adversary.run_standard_evaluation(images, labels, batch_size=batch_size)
     return attacked.to(images.device)

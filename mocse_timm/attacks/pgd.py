@@ -105,7 +105,7 @@ def _pgd(
 
     with evaluating(model):
         attacked = attempt(images, labels)
-        if restarts > 1:
+        if restarts > 1 and with_random_start:
             attacked = _best_of(model, images, labels, attacked, attempt, restarts)
     return attacked
 
@@ -165,7 +165,8 @@ def pgd_linf(
         steps: gradient steps.
         step_size: change of a pixel in a step; by default 2.5 * epsilon / steps.
         random_start: begin at a random point of the ball instead of the image itself.
-        restarts: attempts; of each image the one with the largest loss counts.
+        restarts: attempts, each on the images that those before have not fooled; of each image the one with the largest
+            loss counts. Without ``random_start`` they would be the same, and there is one.
         early_stop: leave an image alone once it is classified wrongly. At least as many images are fooled, at a lower
             cost; the loss of the attacked images is no longer the largest.
         generator: source of the random starts; torch's own when None.

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["check_labels", "check_scores", "check_weight", "check_weights"]
+__all__ = ["check_labels", "check_scores", "check_weight", "check_weights", "values_are_at_hand"]
 
 
 def check_scores(name: str, scores: Tensor) -> None:
@@ -22,7 +22,8 @@ def check_scores(name: str, scores: Tensor) -> None:
         )
 
 
-def _values_are_at_hand(tensor: Tensor) -> bool:
+def values_are_at_hand(tensor: Tensor) -> bool:
+    """Return whether looking at the values of ``tensor`` makes nobody wait."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
@@ -32,7 +33,7 @@ def check_labels(labels: Tensor, num_images: int, num_classes: int | None) -> No
         raise ValueError(f"labels must have shape ({num_images},), got {tuple(labels.shape)}")
     if labels.dtype != torch.int64:
         raise ValueError(f"labels must be int64 class indices, got {labels.dtype}")
-    if not _values_are_at_hand(labels):
+    if not values_are_at_hand(labels):
         return
     low, high = (int(value) for value in labels.aminmax())
     if low < 0 or (num_classes is not None and high >= num_classes):
@@ -49,7 +50,7 @@ def check_weights(targets: Tensor, num_images: int, num_classes: int) -> None:
         )
     if not targets.is_floating_point():
         raise ValueError(f"soft targets must be floats, got {targets.dtype}: give labels (B,) or weights of classes")
-    if not _values_are_at_hand(targets):
+    if not values_are_at_hand(targets):
         return
     low, sums = targets.amin(), targets.sum(dim=1, dtype=torch.float32)
     if not (low >= 0 and (sums - 1).abs().amax() <= 0.02):  # 16-bit weights of 1,000 classes miss 1 by a little

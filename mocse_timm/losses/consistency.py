@@ -38,7 +38,7 @@ def consistency_loss(logits: Sequence[Tensor]) -> Tensor:
     if len(logits) < 2:
         raise ValueError(f"consistency needs two or more versions of the images, got {len(logits)}")
     for version in logits:
-        check_scores("logits", version.flatten(1))
+        check_scores("logits", version.flatten(1) if version.ndim > 2 else version)
         if version.shape != logits[0].shape:
             raise ValueError(
                 f"all versions must have one shape, got {tuple(logits[0].shape)} and {tuple(version.shape)}"

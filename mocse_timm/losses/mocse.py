@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mocse_timm.losses.batch import check_labels, check_scores, check_weight, check_weights
+from mocse_timm.losses.batch import check_labels, check_scores, check_weight, check_weights, values_are_at_hand
 
 __all__ = ["MoCSELoss", "expert_loss", "mocse_loss", "multi_label_loss"]
 
@@ -144,7 +144,7 @@ def multi_label_loss(log_odds: Tensor, targets: Tensor) -> Tensor:
     check_scores("log_odds", log_odds)
     if log_odds.shape != targets.shape:
         raise ValueError(f"targets must have shape {tuple(log_odds.shape)}, got {tuple(targets.shape)}")
-    if not torch.all((targets >= 0) & (targets <= 1)):  # so that NaN is refused, too
+    if values_are_at_hand(targets) and not torch.all((targets >= 0) & (targets <= 1)):  # so that NaN is refused, too
         raise ValueError(f"targets must lie in [0, 1], got {targets.min().item():g} to {targets.max().item():g}")
     losses = F.binary_cross_entropy_with_logits(log_odds, targets.to(log_odds.dtype), reduction="none")
     return losses.sum(dim=1).mean()
