@@ -22,7 +22,7 @@ from threading import Event, Lock
 import yaml
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ("results.json", "config.json", "summary.csv")  # the results last to be written, the first to be asked for
+RESULTS = ("results.json", "config.json", "summary.csv")  # the first is copied last: where it is, all are
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Runner:
             results = ["--results-file", str(folder / RESULTS[0])]
             self._call("validate.py", [str(folder), *self._score(run), *results], log)
         card.mkdir(parents=True, exist_ok=True)
-        for name in RESULTS:
+        for name in reversed(RESULTS):
             part = card / f".{name}.part"
             shutil.copyfile(folder / name, part)
             part.replace(card / name)

@@ -26,6 +26,7 @@ __all__ = [
     "Table",
     "as_text",
     "difference",
+    "mean_difference",
     "read_recipes",
     "read_tables",
     "require_recipes",
@@ -89,9 +90,17 @@ def training_minutes(summary: Path, images: int) -> float:
     """Return the minutes that training on ``images`` an epoch takes, all epochs as fast as the fastest in summary.csv.
 
     The slower ones shared the machine with other work, or were halted.
+
+    Raises:
+        BadInput: if the file is missing, or has no such speeds.
     """
-    with summary.open(newline="") as file:
-        speeds = [float(row["train_images_per_second"]) for row in csv.DictReader(file)]
+    try:
+        with summary.open(newline="") as file:
+            speeds = [float(row["train_images_per_second"]) for row in csv.DictReader(file)]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{summary} does not tell how fast a training was ({error!r}): copy that of the run") from None
+    if not speeds or max(speeds) <= 0:
+        raise BadInput(f"{summary} does not tell how fast a training was: copy that of the run")
     return len(speeds) * images / max(speeds) / 60
 
 
@@ -134,7 +143,7 @@ def _answers(results: Results, which: str) -> tuple[Any, NDArray[np.float64]] | 
         return same, unpack(robust.correct[which], robust.num_images).astype(float)
     if scores is None or (which != "clean" and which not in MEANS):
         return None
-    same = (scores.images, scores.source, scores.corruptions)
+    same = (scores.images, scores.source, scores.corruptions, scores.severities)
     if which == "clean":
         return None if scores.clean_correct is None else (same, scores.clean_correct.astype(float))
     found = scores.only([name for name in MEANS[which] if name in scores.corruptions]).per_image()
@@ -142,27 +151,33 @@ def _answers(results: Results, which: str) -> tuple[Any, NDArray[np.float64]] | 
 
 
 def difference(ours: Recipe, theirs: Recipe, which: str) -> Difference | None:
-    """Return by how many points ``ours`` is better, with its standard error over the images.
+    """Return by how many points ``ours`` is better than its baseline: :func:`mean_difference` of one pair."""
+    return mean_difference([(ours, theirs)], which)
 
-    The seeds that both have are paired, and so are the images: the (S, N) differences are averaged over the seeds, and
-    the error is that of the mean of the N numbers left. It says nothing of other seeds.
+
+def mean_difference(pairs: Iterable[tuple[Recipe, Recipe]], which: str) -> Difference | None:
+    """Return by how many points recipes are better than their baselines, with its standard error over the images.
+
+    The seeds that both of a pair have are compared, image by image: the (S, N) differences of all pairs are averaged
+    over the seeds, and the error is that of the mean of the N numbers left. It says nothing of other trainings.
 
     Args:
-        ours: a recipe with results.
-        theirs: the baseline.
+        pairs: recipes with results, each with its baseline.
         which: a set of :data:`MEANS`, or ``clean``: the same images uncorrupted; or an attack, or ``none``: the same
             images before it.
 
     Returns:
-        None if they have no seed in common or were not scored on the same images.
+        None if they have no seed in common or were not all scored on the same images.
     """
-    rows = []
-    for seed in (seed for seed in ours.trained if seed in theirs.trained):
-        mine, baseline = (_answers(recipe.trained[seed].results, which) for recipe in (ours, theirs))
-        if mine is None or baseline is None or mine[0] != baseline[0]:
-            return None
-        rows.append(mine[1] - baseline[1])
-    if not rows:
+    rows, scored = list[NDArray[np.float64]](), list[Any]()
+    for ours, theirs in pairs:
+        for seed in (seed for seed in ours.trained if seed in theirs.trained):
+            mine, baseline = (_answers(recipe.trained[seed].results, which) for recipe in (ours, theirs))
+            if mine is None or baseline is None:
+                return None
+            rows.append(mine[1] - baseline[1])
+            scored += [mine[0], baseline[0]]
+    if not rows or any(each != scored[0] for each in scored):
         return None
     values = np.mean(rows, axis=0)
     error = standard_error(values)

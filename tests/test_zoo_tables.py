@@ -18,7 +18,9 @@ from zoo_tables import BEGIN, END, main, render_table
 
 from mocse_timm.checks import BadInput
 from mocse_timm.corruptions.names import GROUPS
+from mocse_timm.evaluation.corruption_json import to_json
 from mocse_timm.evaluation.image_answers import pack
+from mocse_timm.hub.results import read_results
 
 SUMMARY = "epoch,train_images_per_second\n0,100.0\n1,50.0\n"
 
@@ -60,6 +62,12 @@ def row(text: str, name: str) -> dict[str, str]:
 def test_minutes_follow_from_the_fastest_epoch(tmp_path: Path) -> None:
     (tmp_path / "summary.csv").write_text(SUMMARY)
     assert training_minutes(tmp_path / "summary.csv", 6000) == pytest.approx(1 + 1)
+    for text in ("epoch\n0\n", "epoch,train_images_per_second\n", "epoch,train_images_per_second\n0,\n"):
+        (tmp_path / "summary.csv").write_text(text)
+        with pytest.raises(BadInput, match="does not tell how fast a training was"):
+            training_minutes(tmp_path / "summary.csv", 6000)
+    with pytest.raises(BadInput, match="does not tell how fast a training was .*FileNotFoundError"):
+        training_minutes(tmp_path / "nothing.csv", 6000)
 
 
 def test_difference_pairs_seeds_and_images(zoo: Path) -> None:
@@ -104,6 +112,17 @@ def test_difference_needs_the_same_images(zoo: Path) -> None:
     assert difference(recipes["mixture"], recipes["later"], "benchmark") is None
 
 
+def test_difference_needs_the_same_severities(zoo: Path) -> None:
+    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    for folder in (zoo / "cards" / "dense", zoo / "cards" / "dense" / "seed6"):
+        scores = read_results(folder).corruptions
+        assert scores is not None
+        edit_json(folder / "results.json", "corruptions", value=to_json(scores.only(scores.corruptions, [1, 2])))
+    others = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    assert difference(others["dense"], others["dense"], "benchmark") is not None
+    assert difference(recipes["mixture"], others["dense"], "benchmark") is None
+
+
 def test_a_row_has_means_spreads_costs_and_the_difference(zoo: Path) -> None:
     recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
     text = render_table(read_tables(zoo / "plan.yaml")[0], recipes)
@@ -126,14 +145,23 @@ def test_pairs_are_one_draw_each(zoo: Path) -> None:
         ["`mixture` less `dense`", "5"],
         ["`mixture` less `dense`", "6"],
         ["mean of 2, ± over them", ""],
+        ["the same, ± over the images", ""],
     ]
     answers = {seed: 100 * np.asarray(corrupted(seed).correct)[:15].mean((0, 1)) for seed in (10, 11, 20, 21)}
     by_image = [answers[20] - answers[10], answers[21] - answers[11]]
-    assert [line[2] for line in lines[2:]] == ["+0.00", "+0.50", "+0.25 ± 0.25"]
+    assert [line[2] for line in lines[2:]] == ["+0.00", "+0.50", "+0.25 ± 0.25", ""]
     for line, points in zip(lines[2:], by_image, strict=False):
         assert line[3] == f"{points.mean():+.2f} ± {points.std(ddof=1) / np.sqrt(37):.2f}"
     first, second = (points.mean() for points in by_image)
     assert lines[4][3] == f"{(first + second) / 2:+.2f} ± {abs(first - second) / 2:.2f}"  # of two, s / sqrt(2) is this
+    both = (by_image[0] + by_image[1]) / 2
+    assert lines[5][3] == f"{both.mean():+.2f} ± {both.std(ddof=1) / np.sqrt(37):.2f}"
+    whole = difference(recipes["mixture"], recipes["dense"], "clean")
+    assert whole is not None and lines[5][4] == f"{whole.points:+.2f} ± {whole.standard_error:.2f}"
+    edit_json(zoo / "cards" / "dense" / "seed6" / "results.json", "corruptions", "images", value="others")
+    apart = render_pairs([("mixture", "dense")], read_recipes(zoo / "plan.yaml", zoo / "cards")).splitlines()
+    assert apart[-1].startswith("| mean of 2, ± over them |") and "| +0.25 ± 0.25 |" in apart[-1]
+    assert apart[-1].count("(1 of them)") == 2
 
 
 def test_pairs_without_results_have_no_table_and_wrong_ones_are_named(zoo: Path) -> None:
