@@ -1,6 +1,7 @@
 """The runner of the zoo, on a plan of a small training and of scripts that only seem to train; and the recipes."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,6 +126,17 @@ def test_every_seed_has_its_folder(tmp_path: Path) -> None:
         flags = json.loads((folder / "config.json").read_text())
         assert (flags["--seed"], flags["--experiment"]) == (seed, f"tiny-seed{seed}")
         assert (folder / "results.json").read_text().endswith(f"tiny-seed{seed}/results.json --device cpu")
+
+
+def test_a_copy_that_was_cut_short_does_not_pass_for_done(tmp_path: Path) -> None:
+    (training,) = planned(write_plan(tmp_path, {"tiny": {"seconds": 0, "code": 0}}, seeds=[3]))
+    runner = seeming_runner(tmp_path)
+    runner.do(training)
+    shutil.rmtree(tmp_path / "cards")
+    (tmp_path / "runs" / training.folder / "config.json").unlink()
+    with pytest.raises(FileNotFoundError):
+        runner.do(training)
+    assert not (tmp_path / "cards" / "tiny" / "results.json").exists()
 
 
 def test_autoattack_can_be_left_out_of_the_score(tmp_path: Path) -> None:
