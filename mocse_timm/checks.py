@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
 
-__all__ = ["BadInput", "Stopped", "command", "nearest"]
+__all__ = ["BadInput", "Stopped", "command", "nearest", "one_line"]
 
 
 class BadInput(ValueError):
@@ -29,7 +29,7 @@ def nearest(name: str, options: Iterable[str]) -> str:
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Return ``text`` with line breaks, and bytes of file names that are no text, written as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
@@ -45,12 +45,12 @@ def command(main: Callable[..., Any]) -> Callable[..., int]:
         try:
             main(*args, **kwargs)
         except BadInput as error:
-            print(f"error: {_one_line(str(error))}", file=sys.stderr)
+            print(f"error: {one_line(str(error))}", file=sys.stderr)
             return 2
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:  # looking for it is all that was done
                 raise
-            print(f"error: {_one_line(str(error.filename)):.60}... is too long for a file's name", file=sys.stderr)
+            print(f"error: {one_line(str(error.filename)):.60}... is too long for a file's name", file=sys.stderr)
             return 2
         except Stopped as stop:
             if str(stop):

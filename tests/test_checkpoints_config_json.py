@@ -170,7 +170,13 @@ def test_parts_of_another_kind_are_named(name: str, value: Any, good: dict[str, 
 def test_a_model_of_timm_is_checked_as_far_as_its_arguments_are_known(good: dict[str, Any], tmp_path: Path) -> None:
     other = {"architecture": "resnet18", "pretrained_cfg": {"input_size": [3, 224, 224]}}
     assert read(tmp_path, other | {"model_args": {"stem_width": 32, "act_layer": "gelu", "layers": [1, 1, 1, 1]}})
-    for arguments in ({"checkpoint_path": "x.pth"}, {"num_classes": 10**9}, {"norm_layer": "a/b"}, {"layers": [10**6]}):
+    for arguments in (
+        {"checkpoint_path": "x.pth"},
+        {"num_classes": 10**9},
+        {"norm_layer": "a/b"},
+        {"layers": [10**6]},
+        {"in_chans": "x"},
+    ):
         with pytest.raises(BadInput, match=f"model_args.{next(iter(arguments))}"):
             read(tmp_path, other | {"model_args": arguments})
 

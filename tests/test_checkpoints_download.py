@@ -220,6 +220,17 @@ def test_the_first_file_can_forbid_the_others(hub: HubServer, monkeypatch: pytes
         download("alice/model", NEEDED, inspect=refuse)
 
 
+@pytest.mark.parametrize("large", ["config.json", "results.json"])
+def test_a_large_file_that_is_no_weights_is_not_fetched(hub: HubServer, large: str) -> None:
+    hub.add("alice/model", {large: b" " * (8 * 2**20)})
+    hub.add("alice/larger", FILES | {large: b" " * (8 * 2**20 + 1), "model.safetensors": bytes(8 * 2**20 + 1)})
+    assert (download("alice/model", NEEDED, optional=["results.json"]) / large).stat().st_size == 8 * 2**20
+    hub.requests.clear()
+    with pytest.raises(BadInput, match=f"its {large} has 8388609 bytes, 8388608 are the most; tell the repository's"):
+        download("alice/larger", NEEDED, optional=["results.json"])
+    assert hub.requests == ["GET /api/models/alice/larger"]
+
+
 def test_a_server_that_is_not_there_is_one_sentence(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the port of "discard", where nothing listens
     with pytest.raises(BadInput, match="the connection to http://127.0.0.1:9 fails .* try again later"):

@@ -13,7 +13,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mocse_timm.checkpoints.header import DTYPES, Stored, read_header
-from mocse_timm.checkpoints.tensors import check_finite, check_safetensors, load_weights, sha256, weights_in_folder
+from mocse_timm.checkpoints.tensors import (
+    check_finite,
+    check_safetensors,
+    is_pickle,
+    load_weights,
+    sha256,
+    weights_in_folder,
+)
 from mocse_timm.checks import BadInput
 
 ENTRIES: dict[str, Any] = {
@@ -162,7 +169,27 @@ def test_checksum_is_sha256(file: Path) -> None:
     assert sha256(file) == hashlib.sha256(b"x" * 3_000_000).hexdigest()
 
 
-def test_a_folder_of_pickles_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "pytorch_model.bin").write_bytes(b"a pickle")
-    with pytest.raises(BadInput, match="only the pickle pytorch_model.bin, which could run code"):
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "MODEL.PTH", "model.pkl.gz", "model.th", "model.pth.tar"])
+def test_a_folder_of_pickles_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"a pickle")
+    with pytest.raises(BadInput, match=f"only the pickle {name}, which could run code"):
         weights_in_folder(tmp_path)
+    with pytest.raises(BadInput, match=f"{name} is a pickle, which could run code"):
+        check_safetensors(tmp_path / name)
+
+
+def test_pickles_are_told_by_how_their_names_end() -> None:
+    endings = ("bin", "ckpt", "joblib", "npy", "npz", "pickle", "pkl", "pt", "pth", "tar", "th", "pkl.gz", "Pt", "NPY")
+    assert all(is_pickle(f"states/a.{ending}") for ending in endings)
+    others = (
+        "model.safetensors",
+        "config.json",
+        "README.md",
+        "a.png",
+        "a.gz",
+        "pth",
+        "a.pt.json",
+        "birth",
+        "a.npy.txt",
+    )
+    assert not any(map(is_pickle, others))

@@ -3,13 +3,16 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import jinja2.meta
 import pytest
+import timm
+import torch
 import yaml
 from corruption_scores import scores_of
-from hub_runs import CLASSES, attacked, corrupted, edit_json, make_run, make_weights
+from hub_runs import CLASSES, SMALL, attacked, corrupted, edit_json, make_run, make_weights
 from huggingface_hub import ModelCard
 from PIL import Image
 
@@ -140,6 +143,25 @@ def test_metadata_hold_every_score_each_under_a_name_of_its_own(tmp_path: Path) 
         "step_size": 2 / 255,
     }
     assert len(ModelCard(card).data.eval_results) == 25  # type: ignore[union-attr]
+
+
+def test_what_the_experts_give_is_said_of_groups_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert '(1, experts, 2): "not mine" and "mine"' in card_of(tmp_path / "single")
+    monkeypatch.setitem(SMALL, "mocse_preact18", {"expert_width": 0.0625, "num_experts": 4})
+    card = card_of(tmp_path / "groups", experts=False)
+    assert "4 experts that share out the classes" in card and "not mine" not in card.split("```python")[1]
+    assert '(1, experts, 1 + largest group): "none of mine", then the expert\'s classes, padded with -inf' in card
+    model: Any = timm.create_model("mocse_preact18", **SMALL["mocse_preact18"]).eval()
+    found = model.forward_experts(torch.rand(1, 3, 32, 32))  # 10 classes: 3, 3, 2, 2
+    assert found.shape == (1, 4, 1 + 3) and found[0, :, 3].isinf().tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize(("count", "words"), [({"num_experts": 2}, "of 2 networks"), ({}, "of networks")])
+def test_an_ensemble_is_counted_where_its_config_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: dict[str, int], words: str
+) -> None:
+    monkeypatch.setitem(SMALL, "ensemble", {"expert_width": 0.0625} | count)
+    assert f"An ensemble {words} that each tell all classes, their" in card_of(tmp_path, "ensemble", experts=False)
 
 
 @pytest.mark.parametrize(

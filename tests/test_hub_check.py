@@ -10,7 +10,7 @@ from hub_runs import attacked, corrupted, edit_json, make_run, make_weights
 from hub_server import client_of, hub_server
 
 from mocse_timm.checks import BadInput
-from mocse_timm.hub.card import write_card
+from mocse_timm.hub.card import build_card, write_card
 from mocse_timm.hub.check import CHECKS, check
 from mocse_timm.hub.publication import PUBLISHED, assemble
 
@@ -65,6 +65,28 @@ def replace(name: str, old: str, new: str) -> Callable[[Path], None]:
     return lie
 
 
+def score_twice(folder: Path) -> None:
+    """Put a better score before the honest one: readers who take the first see it."""
+    data, metric = "{type: cifar10-jpeg, name: x}", "{type: accuracy, value: 95.61, name: 'top-1 accuracy, %'}"
+    entry = f"- {{task: {{type: image-classification}}, dataset: {data}, metrics: [{metric}]}}"
+    replace("README.md", "  results:\n", f"  results:\n  {entry}\n")(folder)
+
+
+def without_number_of_classes(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    for part in (config, config["model_args"], config["pretrained_cfg"]):
+        del part["num_classes"]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def put(name: str) -> Callable[[Path], None]:
+    def lie(folder: Path) -> None:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+
+    return lie
+
+
 def set_value(name: str, *path: str, value: object) -> Callable[[Path], None]:
     return lambda folder: edit_json(folder / name, *path, value=value)
 
@@ -81,7 +103,9 @@ def weights_of_another_model(folder: Path) -> None:
 
 
 LIES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a pickle": (lambda folder: (folder / "model.pt").touch(), "model.pt is a pickle"),
+    "a pickle": (put("model.pt"), "model.pt is a pickle"),
+    "a pickle in capitals": (put("MODEL.PTH"), "MODEL.PTH is a pickle"),
+    "a pickle in a folder": (put("more/model.pkl.gz"), "more/model.pkl.gz is a pickle"),
     "a weight": (flip_a_weight, "scored other weights"),
     "other weights": (weights_of_another_model, "does not fit the model"),
     "parameters": (set_value("results.json", "computation", "parameters", value=5), "results.json says 5"),
@@ -89,6 +113,11 @@ LIES: dict[str, tuple[Callable[[Path], object], str]] = {
     "number of classes": (set_value("results.json", "scores", "per_class_accuracy", value={"a": 1.0}), "10 classes"),
     "scores in config": (set_value("config.json", "mocse_timm", "scores", "top1", value=99.0), "scores in config.json"),
     "score in metadata": (replace("README.md", "value: 85.61", "value: 95.61"), "give 95.61 for top-1 accuracy"),
+    "a score twice": (score_twice, "have top-1 accuracy, % of cifar10-jpeg 2 times"),
+    "another split": (replace("README.md", "split: validation", "split: test"), "'test' as dataset_split of top-1"),
+    "a finer data set": (replace("README.md", "name: CIFAR-10 (JPEG copy)", "name: CIFAR-10"), "as dataset_name of"),
+    "a harder attack": (replace("README.md", "steps: 50", "steps: 500"), "as dataset_args of robust accuracy, PGD"),
+    "another metric": (replace("README.md", "- type: accuracy", "- type: f1"), "'f1' as metric_type of top-1"),
     "a corruption left out": (replace("README.md", "config: fog", "config: frog"), "lack accuracy, fog"),
     "score in the text": (replace("README.md", "top-1 85.61 %", "top-1 95.61 %"), "README.md says 'Clean, 10,000"),
     "a number in a table": (replace("README.md", "| none | 61.20 |", "| none | 71.20 |"), "| none | 71.20 |"),
@@ -97,6 +126,17 @@ LIES: dict[str, tuple[Callable[[Path], object], str]] = {
     "results changed later": (set_value("results.json", "scores", "top1", value=70.0), "give 85.61"),
     "no metadata": (replace("README.md", "model-index:", "index:"), "lack top-1 accuracy"),
     "broken metadata": (replace("README.md", "model-index:", "model-index: ["), "metadata of README.md cannot be read"),
+    "bottomless metadata": (replace("README.md", "model-index:", f"x: {'[' * 3000}"), "README.md cannot be read"),
+    "versions": (set_value("config.json", "mocse_timm", "versions", value=[1]), "mocse_timm.versions is [1]"),
+    "no number of classes": (without_number_of_classes, "config.json gives num_classes as None"),
+    "an attack's options": (
+        set_value("results.json", "robustness", "options", "pgd50", value=[1]),
+        "robustness.options.pgd50 is [1]",
+    ),
+    "an attack's title": (
+        set_value("results.json", "robustness", "options", "pgd50", value={"title": "x"}),
+        "as dataset_args of robust accuracy, PGD, 50 steps",
+    ),
     "no card": (lambda folder: (folder / "README.md").unlink(), "there is no README.md"),
     "no results": (lambda folder: (folder / "results.json").unlink(), "has no results.json"),
     "no picture": (lambda folder: (folder / "heatmap.png").write_bytes(b"no"), "heatmap.png is missing or no PNG"),
@@ -113,6 +153,32 @@ def test_every_single_lie_is_found(published: Path, lie: str) -> None:
     with pytest.raises(BadInput, match="does not pass") as refusal:
         verdict.refuse_failures()
     assert "\n" not in str(refusal.value)
+
+
+def test_an_unknown_size_of_images_does_not_stop_the_checks(published: Path) -> None:
+    edit_json(published / "config.json", "pretrained_cfg", "input_size", value=None)
+    edit_json(published / "config.json", "model_args", "in_chans", value=None)
+    assert len(check(str(published)).lines) == len(CHECKS) + 1
+
+
+def test_a_stranger_s_characters_do_not_reach_the_screen(published: Path) -> None:
+    (published / "a\x1b[2J\nok.pt").touch()
+    verdict = check(str(published))
+    assert r"a\x1b[2J\nok.pt is a pickle, which could run code when loaded; remove it" in verdict.failures
+    assert all(map(str.isprintable, (*verdict.lines, *verdict.failures)))
+
+
+def test_the_states_of_a_run_are_left_out(published: Path) -> None:
+    (published / "states" / "1").mkdir(parents=True)
+    (published / "states" / "1" / "optimizer.bin").touch()
+    verdict = check(str(published))
+    assert verdict.failures == () and "no file ends like a pickle (states/ was not looked at)" in verdict.text
+
+
+def test_of_the_picture_only_the_first_bytes_are_read(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("all read") if "heat" in path.name else read(path))
+    assert check(str(published)).failures == ()
 
 
 def test_words_may_be_edited(published: Path) -> None:
@@ -147,6 +213,17 @@ def test_an_edited_card_is_published_under_the_right_name(tmp_path: Path) -> Non
     assemble(run, out, repo_id=NAME)
     card = (out / "README.md").read_text()
     assert "Please be kind." in card and f'"hf-hub:{NAME}"' in card and "USER/" not in card
+
+
+def test_an_edited_card_gets_the_new_name_where_the_old_one_stands_alone(tmp_path: Path) -> None:
+    run, out = make_run(tmp_path / "mocse", "cifar_preact18", experts=False), tmp_path / "out"
+    words = "Compare USER/mocse_big and my-USER/mocse with USER/mocse.\n\n## Scores"
+    replace("README.md", "## Scores", words)(write_card(run).parent)
+    out.mkdir()
+    assemble(run, out, repo_id="me/final")
+    card = (out / "README.md").read_text()
+    assert "Compare USER/mocse_big and my-USER/mocse with me/final.\n" in card
+    assert card == build_card(out, repo_id="me/final").replace("## Scores", words.replace("USER/mocse.", "me/final."))
 
 
 def test_a_card_of_earlier_results_is_not_published(tmp_path: Path) -> None:

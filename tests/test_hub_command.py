@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hub_runs import make_run
 from hub_server import HubServer, client_of, hub_server
+from huggingface_hub import constants
 from images_on_disk import random_pixels, write_image
 
 from mocse_timm.hub.command import main
@@ -47,6 +48,24 @@ def test_from_a_run_to_a_prediction_by_commands_alone(
     assert len(printed) == 1 + 3 + 2 + 10  # the likeliest classes, and a bar for each of ten experts
 
 
+def test_an_edited_card_is_kept_beside_the_new_one(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):  # the same card again: nothing is lost
+        assert main(["card", str(run)]) == 0
+        assert capsys.readouterr().out == f"written to {run / 'README.md'}\n"
+    card = (run / "README.md").read_bytes()
+    (run / "README.md").write_bytes(card + b"By hand.\n")
+    assert main(["card", str(run)]) == 0
+    told = f"the README.md that was there is kept as {run / 'README.before.md'}\nwritten to {run / 'README.md'}\n"
+    assert capsys.readouterr().out == told
+    assert (run / "README.md").read_bytes() == card
+    assert (run / "README.before.md").read_bytes() == card + b"By hand.\n"
+    for words in (b"Other words.\n", b"By hand.\n"):  # the latter are kept already
+        (run / "README.md").write_bytes(card + words)
+        assert main(["card", str(run)]) == 0
+    assert (run / "README.before.2.md").read_bytes() == card + b"Other words.\n"
+    assert not (run / "README.before.3.md").exists()
+
+
 def test_cards_are_rebuilt_by_the_zoo_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cards = tmp_path / "cards"
     (cards / "small").mkdir(parents=True)
@@ -65,7 +84,10 @@ def test_cards_are_rebuilt_by_the_zoo_command(run: Path, tmp_path: Path, capsys:
         (["push", "missing", "alice/small", "--dry-run"], "missing"),
         (["push", "missing", "no-user", "--dry-run"], "write user/name"),
         (["check", "missing-folder"], "missing-folder"),
-        (["predict", "missing-folder", "picture.png"], "missing-folder"),
+        (["predict", "missing-folder", __file__], "missing-folder"),
+        (["predict", "resnet18", __file__], "'resnet18' is neither a folder nor a repository; write user/name"),
+        (["predict", "alice/small", "picture.png"], "picture picture.png does not exist"),
+        (["predict", "alice/small", __file__, "--top", "0"], "--top is 0: give at least 1"),
         (["zoo", "missing"], "missing"),
     ],
 )
@@ -73,6 +95,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert main(words) == 2
     printed = capsys.readouterr()
     assert printed.out == ""

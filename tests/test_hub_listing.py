@@ -70,11 +70,22 @@ def test_our_own_cards_are_understood(hub: HubServer, tmp_path: Path) -> None:
     assert (model.accuracy, model.corrupted) == (round(clean_scores(experts=True).top1, 2), round(mean.top1, 2))
 
 
-@pytest.mark.parametrize("index", ["[3]", "[{name: m}]", "[{name: m, results: [{task: 3}]}]", "words"])
+ODD = "[{{name: m, results: [{{task: {{type: t}}, dataset: {}, metrics: [{{type: accuracy, value: {}}}]}}]}}]"
+ODD_VALUES = [ODD.format("{type: d, name: n}", value) for value in (".nan", ".inf", "1e300", "-1", "9" * 400)]
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "[3]", "[{name: m}]", "[{name: m, results: [{task: 3}]}]", "words", *ODD_VALUES,
+        ODD.format("{type: d, name: n, config: [1]}", "50"),
+    ],
+)  # fmt: skip
 def test_a_card_that_is_wrong_has_no_scores(hub: HubServer, index: str) -> None:
     hub.add("eve/odd", {"README.md": f"---\ntags: [mocse_timm]\nmodel-index: {index}\n---\n".encode()})
-    [model] = list_models()
-    assert (model.name, model.accuracy) == ("eve/odd", None)
+    hub.add("alice/scored", {"README.md": _card((None, 85.07))})
+    good, model = list_models()
+    assert (good.accuracy, model.name, model.accuracy) == (85.07, "eve/odd", None)
 
 
 def test_a_hub_that_fails_once_is_asked_again(hub: HubServer) -> None:

@@ -117,6 +117,12 @@ def test_the_likeliest_come_first_and_every_expert_has_a_bar(monkeypatch: pytest
     ]
 
 
+def test_names_of_classes_cannot_move_the_cursor() -> None:
+    text = render_prediction(Prediction(["cat\x1b[2J", "dog\u2028cow"], [0.25, 0.75], [0.5, 0.5], None), 2)
+    assert r"cat\x1b[2J" in text and r"dog\u2028cow" in text
+    assert text.replace("\n", "").isprintable()
+
+
 def test_of_many_experts_the_surest_are_shown() -> None:
     names = [f"class {index}" for index in range(30)]
     found = Prediction(names, [1 / 30] * 30, [index / 30 for index in range(30)], None)

@@ -214,9 +214,9 @@ def test_a_missing_token_is_said_before_anything_is_sent(
 
 
 def test_a_pickle_is_never_published(hub: HubServer, files: list[Path], tmp_path: Path) -> None:
-    pickle = tmp_path / "pytorch_model.bin"
+    pickle = tmp_path / "pytorch_model.BIN"
     pickle.write_bytes(b"pickled")
-    with pytest.raises(BadInput, match="pytorch_model.bin is a pickle"):
+    with pytest.raises(BadInput, match="pytorch_model.BIN is a pickle"):
         publish([*files, pickle], "alice/model", message="x")
     assert hub.requests == []
 

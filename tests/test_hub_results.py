@@ -49,6 +49,7 @@ def test_an_incomplete_mean_is_not_among_the_main_scores(tmp_path: Path) -> None
         (("robustness", "correct"), {"pgd50": "gYA="}, "2 bytes of answers for 1000 images"),
         (("corruptions", "cells"), {}, "results.json cannot be used"),
         (("corruptions", "cells", "no_noise"), {}, "results.json cannot be used"),
+        (("corruptions", "cells"), {"fog": {}}, "corruptions.cells has names, severities or an order"),
         (("corruptions", "comparison", "clean"), 3, "comparison.clean is 3"),
     ],
 )

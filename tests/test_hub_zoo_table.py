@@ -100,6 +100,15 @@ def test_a_second_writing_changes_nothing_not_even_the_name_of_a_repository(zoo:
     assert {path: path.read_bytes() for path in zoo.rglob("*.*")} == before
 
 
+def test_an_edited_card_leaves_nothing_beside_it(zoo: Path) -> None:
+    write_zoo(zoo)
+    before = {path: path.read_bytes() for path in zoo.rglob("*.*")}
+    with (zoo / "mocse" / "README.md").open("a") as card:
+        card.write("By hand.\n")
+    write_zoo(zoo)
+    assert {path: path.read_bytes() for path in zoo.rglob("*.*")} == before
+
+
 @pytest.mark.parametrize("missing", ["results.json", "config.json"])
 def test_a_folder_that_lacks_a_file_is_named_and_nothing_is_written(zoo: Path, missing: str) -> None:
     (zoo / "advmoe" / missing).unlink()

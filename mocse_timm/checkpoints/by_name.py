@@ -28,7 +28,7 @@ from mocse_timm.checkpoints.tensors import (
 from mocse_timm.checks import BadInput, nearest
 from mocse_timm.models.mocse import MoCSE
 
-__all__ = ["load_model", "repository", "run_folder"]
+__all__ = ["folder_or_repository", "load_model", "run_folder"]
 
 HUB_PREFIXES = ("hf-hub:", "hf_hub:")
 NO_OPTIONS: Mapping[str, Any] = {}
@@ -50,12 +50,19 @@ def run_folder(name: str) -> Path | None:
     return Path(name) if looks_like_path and not timm.is_model(name) else None
 
 
-def repository(name: str) -> str | None:
-    """Return ``user/name`` or ``user/name@revision`` if ``name`` means a Hub repository and nothing on this disk."""
-    if Path(name.removeprefix("local-dir:")).exists():
-        return None
+def folder_or_repository(name: str) -> Path | str:
+    """Return the folder that ``name`` means, or else the Hub repository: ``user/name`` or ``user/name@revision``.
+
+    Raises:
+        BadInput: if there is no such folder and ``name`` is not that of a repository.
+    """
+    folder = Path(name.removeprefix("local-dir:"))
+    if folder.is_dir():
+        return folder
     bare = name.partition(":")[2] if name.startswith(HUB_PREFIXES) else name
-    return bare if re.fullmatch(r"[\w.-]+/[\w.-]+(@[^@]+)?", bare) else None
+    if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+(@[^@]+)?", bare):
+        raise BadInput(f"{name!r} is neither a folder nor a repository; write user/name or the folder's path")
+    return bare
 
 
 def _check_class_count(folder: Path, wanted: int | None) -> None:

@@ -7,12 +7,10 @@ import timm
 
 import mocse_timm.models  # noqa: F401 (registers our models with timm)
 from mocse_timm.checkpoints.config_values import check_arguments, check_facts
-from mocse_timm.checkpoints.strict_json import parse_json
+from mocse_timm.checkpoints.strict_json import LARGEST, parse_json
 from mocse_timm.checks import BadInput, nearest
 
 __all__ = ["is_ours", "read_config", "saved_classes"]
-
-LARGEST = 8 * 2**20  # bytes; the names and descriptions of ImageNet's 21,841 classes take 2 MB
 
 
 def is_ours(architecture: str) -> bool:

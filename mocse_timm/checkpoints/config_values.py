@@ -111,7 +111,7 @@ def _check_options(where: str, value: Any) -> None:
             _check(f"a name in {where}", name, text(60))
             inside = f"{where}.{name}"
             _check_source(f"{where}.", name, inner)
-            if name in ("img_size", "num_classes", "num_experts"):
+            if name in ("img_size", "in_chans", "num_classes", "num_experts"):
                 _check(inside, inner, ARGUMENTS[name] | NOTHING)
             if "window" in name or "grid" in name:
                 _check(inside, inner, WINDOW | many(WINDOW, 0, 64) | FLAG | NOTHING)

@@ -25,7 +25,8 @@ from mocse_timm.checkpoints.hub_cache import (
 )
 from mocse_timm.checkpoints.hub_failures import FAILURES, in_short, refusal, status_of
 from mocse_timm.checkpoints.patience import ATTEMPTS, patiently
-from mocse_timm.checkpoints.tensors import PICKLES
+from mocse_timm.checkpoints.strict_json import LARGEST
+from mocse_timm.checkpoints.tensors import WEIGHTS, is_pickle
 from mocse_timm.checks import BadInput
 
 __all__ = ["check_repo_id", "download"]
@@ -95,13 +96,21 @@ def _fetch(repo_id: str, sibling: RepoSibling, commit: str) -> Path:
 
 
 def _missing(repo_id: str, info: ModelInfo, file: str) -> BadInput:
-    pickles = sorted(s.rfilename for s in info.siblings or [] if s.rfilename.endswith(PICKLES))
+    pickles = sorted(s.rfilename for s in info.siblings or [] if is_pickle(s.rfilename))
     if file.endswith(".safetensors") and pickles:
         return BadInput(
             f"Hub repository {repo_id!r} has no {file}, only the pickle {pickles[0]}, which could run code when "
             "loaded; ask its author for safetensors"
         )
     return BadInput(f"Hub repository {repo_id!r} has no {file}: it is not a timm model saved as safetensors")
+
+
+def _refuse_large(repo_id: str, sibling: RepoSibling) -> None:
+    if sibling.rfilename != WEIGHTS and (sibling.size or 0) > LARGEST:
+        raise BadInput(
+            f"cannot download {repo_id!r}: its {sibling.rfilename} has {sibling.size} bytes, {LARGEST} are the most; "
+            "tell the repository's author"
+        )
 
 
 def _ask(repo_id: str, revision: str | None, attempts: int) -> ModelInfo:
@@ -134,7 +143,8 @@ def download(
         inspect: is shown the folder once the first of ``files`` is in it; by raising it refuses the others.
 
     Raises:
-        BadInput: if the repository, the revision or a file does not exist, may not be read, or cannot be fetched whole.
+        BadInput: if the repository, the revision or a file does not exist, may not be read, or cannot be fetched whole;
+            or if a file other than model.safetensors has more than 8 MiB.
     """
     name, revision = _parse(repo_id, revision)
     cached = cached_folder(name, files, revision)
@@ -159,6 +169,8 @@ def download(
         if file not in siblings:
             raise _missing(name, info, file)
     wanted = [*files, *(file for file in optional if file in siblings)]
+    for file in wanted:
+        _refuse_large(name, siblings[file])
     try:
         folder = patiently(lambda: _fetch(name, siblings[wanted[0]], commit)).parent
         _shown(folder, inspect)

@@ -4,8 +4,9 @@ import json
 import math
 from typing import Any
 
-__all__ = ["parse_json"]
+__all__ = ["LARGEST", "parse_json"]
 
+LARGEST = 8 * 2**20  # bytes of a file beside the weights; names and descriptions of ImageNet's 21,841 classes take 2 MB
 DEEPEST = 32  # groups inside each other; ours have 4
 LONGEST_WHOLE = 20  # digits, those of 2^64
 

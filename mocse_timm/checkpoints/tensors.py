@@ -18,11 +18,11 @@ from mocse_timm.checks import BadInput
 from mocse_timm.models.mocse import MoCSE
 
 __all__ = [
-    "PICKLES",
     "WEIGHTS",
     "check_finite",
     "check_fit",
     "check_safetensors",
+    "is_pickle",
     "load_weights",
     "misfit",
     "sha256",
@@ -30,7 +30,15 @@ __all__ = [
 ]
 
 WEIGHTS = "model.safetensors"
-PICKLES = (".bin", ".pth", ".pt", ".tar", ".ckpt", ".pkl")
+PICKLE = re.compile(r"\.(bin|ckpt|dill|joblib|npy|npz|pickle|pk|pkl|pt|pth|tar|th)(\.(bz2|gz|lz4|xz|zst))?\Z")
+
+
+def is_pickle(name: str) -> bool:
+    """Return whether ``name`` ends like a pickle's or that of a file that may hold one, such as NumPy's; packed or not.
+
+    A name is all that is looked at.
+    """
+    return PICKLE.search(name.lower()) is not None
 
 
 def check_safetensors(file: Path) -> Path:
@@ -39,7 +47,7 @@ def check_safetensors(file: Path) -> Path:
     Raises:
         BadInput: if it is missing, a pickle, or not in the format.
     """
-    if file.suffix in PICKLES:
+    if is_pickle(file.name):
         raise BadInput(
             f"checkpoint {file} is a pickle, which could run code when loaded; save the weights as a .safetensors file"
         )
@@ -63,7 +71,7 @@ def weights_in_folder(folder: Path) -> Path:
     file = folder / WEIGHTS
     if file.is_file():
         return check_safetensors(file)
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    pickles = sorted(path.name for path in folder.iterdir() if is_pickle(path.name))
     if pickles:
         raise BadInput(
             f"folder {folder} has no {WEIGHTS}, only the pickle {pickles[0]}, which could run code when loaded; "

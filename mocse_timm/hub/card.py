@@ -1,7 +1,9 @@
 """The card of a published model, README.md, from results.json and config.json and nothing else."""
 
 import re
+from collections.abc import Iterator
 from importlib import resources
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 CARD, HEATMAP, TEMPLATE = "README.md", "heatmap.png", "model_card.md"
+BEFORE = "README.before.md"
 
 
 def card_data(facts: Facts, results: Results, *, repo_id: str) -> ModelCardData:
@@ -75,6 +78,7 @@ def card_values(facts: Facts, results: Results, repo_id: str) -> dict[str, Any]:
         "heatmap": HEATMAP,
         "architecture": facts.architecture,
         "kind": facts.kind,
+        "grouped": facts.grouped,
         "class_names": facts.class_names,
         "picture_mode": "L" if facts.in_chans == 1 else "RGB",
         "introduction": card_text.introduction(facts, results),
@@ -146,8 +150,16 @@ def draw_card_heatmap(folder: Path, *, name: str) -> bytes | None:
     return as_png(draw_heatmap(name, results.corruptions, results.comparison))
 
 
+def _names_for(name: str, folder: Path) -> Iterator[Path]:
+    yield folder / name
+    yield from ((folder / name).with_suffix(f".{number}.md") for number in count(2))
+
+
 def write_card(run: Path, *, repo_id: str | None = None) -> Path:
     """Write README.md, and heatmap.png where there are scores under corruption, into the folder of a run.
+
+    Another card of ours that is there, edited perhaps, is kept beside as README.before.md, a further one as
+    README.before.2.md and so on, and a line is printed of it.
 
     Args:
         run: holds config.json, results.json and the weights that were scored.
@@ -162,10 +174,15 @@ def write_card(run: Path, *, repo_id: str | None = None) -> Path:
     file, repo_id = run / CARD, repo_id or f"USER/{run.resolve().name}"
     text = build_card(run, repo_id=repo_id)
     refuse_other_weights(read_results(run), sha256(weights_in_folder(run)), run)
-    if file.exists() and "library_name: mocse_timm" not in file.read_text(encoding="utf-8", errors="replace"):
+    before = file.read_bytes() if file.exists() else None
+    if before is not None and b"library_name: mocse_timm" not in before:
         raise BadInput(f"{file} is no card of ours; move it away first")
     picture = draw_card_heatmap(run, name=repo_id.rpartition("/")[2])
     if picture is not None:
         write_whole(run / HEATMAP, picture, "heatmap")
+    if before is not None and before != text.encode():
+        kept = next(name for name in _names_for(BEFORE, run) if not name.exists() or name.read_bytes() == before)
+        write_whole(kept, before, "earlier card")
+        print(f"the {CARD} that was there is kept as {kept}")
     write_whole(file, text, "card")
     return file

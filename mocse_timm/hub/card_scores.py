@@ -35,7 +35,7 @@ def budget(robust: RobustScores) -> str:
 
 
 def _entry(
-    data: DataName, split: str, title: str, value: float, *, config: str | None = None, **arguments: Any
+    data: DataName, split: str, title: str, value: float, arguments: dict[str, Any], *, config: str | None = None
 ) -> EvalResult:
     return EvalResult(
         task_type="image-classification",
@@ -60,10 +60,11 @@ def _corrupted(scores: CorruptionScores) -> list[EvalResult]:
         if mean is not None:
             title, config = f"mean accuracy, {mean.corruptions} corruptions, %", f"mean of {number} corruptions"
             arguments = {"corruptions": mean.corruptions} | common
-            entries.append(_entry(data, scores.split, title, mean.top1, config=config, **arguments))
+            entries.append(_entry(data, scores.split, title, mean.top1, arguments, config=config))
     for name, line in zip(scores.corruptions, scores.top1, strict=True):
         title = f"accuracy, {name.replace('_', ' ')}, %"
-        entries.append(_entry(data, scores.split, title, float(line.mean()), config=name, corruption=name, **common))
+        arguments = {"corruption": name} | common
+        entries.append(_entry(data, scores.split, title, float(line.mean()), arguments, config=name))
     return entries
 
 
@@ -74,7 +75,7 @@ def _attacked(robust: RobustScores, data: DataName, split: str) -> list[EvalResu
         title = f"{'accuracy' if name == 'router' else 'robust accuracy'}, {attack_title(name)}, {budget(robust)}, %"
         config = f"{name}, {budget(robust)}"
         options = robust.options.get(name) or {}
-        entries.append(_entry(data, split, title, top1, config=config, **(arguments | options)))
+        entries.append(_entry(data, split, title, top1, arguments | options, config=config))
     return entries
 
 
@@ -82,7 +83,7 @@ def eval_results(results: Results) -> list[EvalResult]:
     """Return every score of a card's model-index: clean, corrupted, attacked; percent."""
     data, split = data_name(results.row.dataset), results.row.split
     scores = results.scores
-    entries = [_entry(data, split, "top-1 accuracy, %", scores.top1, num_images=scores.num_images)]
+    entries = [_entry(data, split, "top-1 accuracy, %", scores.top1, {"num_images": scores.num_images})]
     if results.corruptions is not None:
         entries += _corrupted(results.corruptions)
     if results.robustness is not None:

@@ -38,7 +38,7 @@ WHAT = {
         "image one path, at the cost of one expert."
     ),
     "ensemble": (
-        "An ensemble of {count} networks that each tell all classes, their probabilities averaged: the control to "
+        "An ensemble of {networks} that each tell all classes, their probabilities averaged: the control to "
         "mixtures of class-specific experts."
     ),
     "dense": "A dense network: one of the baselines that mixtures of experts are measured against.",
@@ -55,11 +55,10 @@ def _size(results: Results) -> str:
 
 def introduction(facts: Facts, results: Results) -> str:
     """Say what the model is."""
-    few = facts.options.get("num_experts")
-    grouped = few is not None and few < facts.num_classes
+    count = facts.options.get("num_experts")
     what = WHAT[facts.kind].format(
-        experts=f"{few} experts that share out the classes" if grouped else "one expert for each class",
-        count=few,
+        experts=f"{count} experts that share out the classes" if facts.grouped else "one expert for each class",
+        networks="networks" if count is None else f"{count} networks",
     )
     options = ", ".join(f"`{name}={json.dumps(value)}`" for name, value in facts.options.items())
     made = f"`{facts.architecture}`" + (f" with {options}" if options else "")
@@ -182,8 +181,7 @@ def training(facts: Facts) -> str:
     told = facts.training
     where = f" on {told.hardware}" if told.hardware else ""
     weights = WEIGHTS.get(told.weights, told.weights)
-    versions = facts.content["mocse_timm"].get("versions") or {}
-    software = ", ".join(f"{name} {version}" for name, version in versions.items())
+    software = ", ".join(f"{name} {version}" for name, version in (told.versions or {}).items())
     return (
         f"Recipe `{told.recipe}`, {told.epochs} epochs on {data_name(told.dataset).title}, seed {told.seed}{where}; "
         f"{weights}." + (f" Software: {software}." if software else "")

@@ -9,12 +9,12 @@ import torch
 from huggingface_hub import HfApi
 from torch import nn
 
-from mocse_timm.checkpoints.by_name import repository
+from mocse_timm.checkpoints.by_name import folder_or_repository
 from mocse_timm.checkpoints.download import download
 from mocse_timm.checkpoints.hub_failures import FAILURES
 from mocse_timm.checkpoints.open_folder import open_folder
-from mocse_timm.checkpoints.tensors import PICKLES, WEIGHTS, sha256, weights_in_folder
-from mocse_timm.checks import BadInput
+from mocse_timm.checkpoints.tensors import WEIGHTS, is_pickle, sha256, weights_in_folder
+from mocse_timm.checks import BadInput, one_line
 from mocse_timm.evaluation.scorer import model_size
 from mocse_timm.hub.card import CARD, HEATMAP, build_card, repository_in
 from mocse_timm.hub.card_numbers import numbers_held
@@ -28,6 +28,7 @@ from mocse_timm.models.normalized import image_channels
 __all__ = ["Verdict", "check", "check_folder"]
 
 BATCH = 2
+STATES = "states"  # of a run: what continues it, pickles among them; never published
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -66,7 +67,7 @@ class _Publication:
 
     def __init__(self, folder: Path, others: Iterable[str]):
         self.folder = folder
-        self.others = [*others, *(path.name for path in folder.iterdir())]
+        self.others = others
 
     @cached_property
     def facts(self) -> Facts:
@@ -93,10 +94,14 @@ class _Publication:
 
 
 def _pickles(files: _Publication) -> str:
-    found = sorted({name for name in files.others if name.endswith(PICKLES)})
+    """Look at the names of all files, in inner folders, too, but not in the states/ of a run."""
+    inside = (path.relative_to(files.folder) for path in files.folder.rglob("*") if not path.is_dir())
+    names = {*files.others, *(path.as_posix() for path in inside if path.parts[0] != STATES)}
+    found = sorted(filter(is_pickle, names))
     if found:
         raise BadInput(f"{found[0]} is a pickle, which could run code when loaded; remove it")
-    return "no pickle among the files"
+    aside = f" ({STATES}/ was not looked at)" if (files.folder / STATES).is_dir() else ""
+    return f"no file ends like a pickle{aside}"
 
 
 def _shapes(files: _Publication) -> str:
@@ -149,9 +154,11 @@ def _heatmap(files: _Publication) -> str:
     if files.results.corruptions is None:
         return f"no {HEATMAP}, as no corruptions were scored"
     file = files.folder / HEATMAP
-    if not file.is_file() or file.read_bytes()[: len(PNG)] != PNG:
-        raise BadInput(f"{HEATMAP} is missing or no PNG, and the card shows it")
-    return f"{HEATMAP} is a picture"
+    if file.is_file():
+        with file.open("rb") as stream:
+            if stream.read(len(PNG)) == PNG:
+                return f"{HEATMAP} is a picture"
+    raise BadInput(f"{HEATMAP} is missing or no PNG, and the card shows it")
 
 
 @torch.inference_mode()
@@ -181,18 +188,20 @@ def check_folder(folder: Path, *, subject: str, others: Iterable[str] = ()) -> V
     """Return the verdict on the published files in ``folder``.
 
     Args:
-        folder: with weights, config, card, results and heatmap.
+        folder: with weights, config, card, results and heatmap. It may be a run's, whose states/ hold pickles to
+            continue from: in states/, none is looked for.
         subject: what to call it.
         others: names of further files, not fetched, that belong to it.
     """
     files, lines, failures = _Publication(folder, others), [], []
     for name, run in CHECKS.items():
         try:
-            lines.append(f"ok      {name:<12} {run(files)}")
+            lines.append(f"ok      {name:<12} {one_line(run(files))}")
         except BadInput as error:
-            known = str(error) in failures  # one missing file fails several checks
-            lines.append(f"FAILED  {name:<12} {'for the same reason' if known else error}")
-            failures += [] if known else [str(error)]
+            said = one_line(str(error))  # it may quote a stranger's control characters
+            known = said in failures  # one missing file fails several checks
+            lines.append(f"FAILED  {name:<12} {'for the same reason' if known else said}")
+            failures += [] if known else [said]
     lines.append(f"{subject} {'passes' if not failures else 'does not pass'}")
     return Verdict(subject, tuple(lines), tuple(failures))
 
@@ -203,12 +212,9 @@ def check(name: str) -> Verdict:
     Raises:
         BadInput: if there is nothing to check: no such folder or repository, or it has no weights or no config.
     """
-    folder = Path(name.removeprefix("local-dir:"))
-    if folder.is_dir():
-        return check_folder(folder, subject=str(folder))
-    repo_id = repository(name)
-    if repo_id is None:
-        raise BadInput(f"{name!r} is neither a folder nor a repository; write user/name or the folder's path")
+    repo_id = folder_or_repository(name)
+    if isinstance(repo_id, Path):
+        return check_folder(repo_id, subject=str(repo_id))
     snapshot = download(repo_id, [CONFIG, WEIGHTS], optional=[CARD, RESULTS, HEATMAP])
     others, note = [], ()
     try:

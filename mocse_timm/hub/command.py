@@ -11,7 +11,7 @@ from mocse_timm.hub.card import write_card
 from mocse_timm.hub.check import check
 from mocse_timm.hub.config import Card, Check, List, Predict, Push, Save, Zoo
 from mocse_timm.hub.listing import list_models, render_models
-from mocse_timm.hub.predict import load_by_name, predict_picture, render_prediction
+from mocse_timm.hub.predict import check_picture, check_top, load_by_name, predict_picture, render_prediction
 from mocse_timm.hub.push import push
 from mocse_timm.hub.save import save_run
 from mocse_timm.hub.zoo_table import write_zoo
@@ -58,6 +58,8 @@ def run(job: Save | Card | Push | Check | List | Predict | Zoo) -> None:
         case List():
             print(render_models(list_models(job.author)))
         case Predict():
+            check_picture(job.picture)
+            check_top(job.top)
             print(render_prediction(predict_picture(load_by_name(job.model), job.picture), job.top))
         case Zoo():
             for path in write_zoo(Path(job.cards)):

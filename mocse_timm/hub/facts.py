@@ -27,6 +27,7 @@ class _Training:
     epochs: int
     weights: str
     hardware: str | None = None
+    versions: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +54,18 @@ class Facts:
                 return kind
         return "dense"
 
+    @property
+    def grouped(self) -> bool:
+        """Whether it is a MoCSE with fewer experts than classes, each for a group of them."""
+        experts = self.options.get("num_experts")
+        return self.kind == "mocse" and experts is not None and experts < self.num_classes
+
 
 def read_facts(folder: Path) -> Facts:
     """Return the facts in the config.json of ``folder``.
 
     Raises:
-        BadInput: if it cannot be read, or does not say how the model was trained.
+        BadInput: if it cannot be read, or does not say how the model was trained or how many classes it tells.
     """
     content = read_config(folder)
     try:
@@ -71,11 +78,16 @@ def read_facts(folder: Path) -> Facts:
     arguments: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
     cfg = content.get("pretrained_cfg") or {}
     names = content.get("label_names") or ()
+    num_classes = content.get("num_classes") or cfg.get("num_classes")
+    if not num_classes:
+        raise BadInput(
+            f"{folder / 'config.json'} gives num_classes as {num_classes}; a card needs a model that tells classes"
+        )
     return Facts(
         content=content,
         architecture=content["architecture"],
-        num_classes=int(content.get("num_classes") or cfg["num_classes"]),
-        in_chans=int(arguments.get("in_chans") or cfg.get("input_size", (3,))[0]),
+        num_classes=num_classes,
+        in_chans=arguments.get("in_chans") or (cfg.get("input_size") or (3,))[0],
         class_names=tuple(names.values() if isinstance(names, Mapping) else names),
         options={name: value for name, value in arguments.items() if name not in NOT_OPTIONS},
         training=training,

@@ -36,13 +36,16 @@ class ListedModel:
 
 
 def _claimed(model_index: Any) -> dict[str | None, float]:
-    """Return the first accuracy of each configuration in a card's model-index; whoever wrote it may have erred."""
+    """Return the first accuracy of each configuration in a card's model-index, in percent.
+
+    Whoever wrote the card may have erred: of what cannot be read, or is no percentage, there is none.
+    """
     try:
         _, results = model_index_to_eval_results(model_index)
         found = [(r.dataset_config, float(r.metric_value)) for r in results if r.metric_type == "accuracy"]
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
+        return {config: value for config, value in dict(reversed(found)).items() if 0 <= value <= 100}
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return {}
-    return dict(reversed(found))
 
 
 def _row(info: ModelInfo) -> ListedModel:

@@ -10,8 +10,8 @@ import timm.data
 import torch
 from torch import Tensor, nn
 
-from mocse_timm.checkpoints.by_name import load_model, repository
-from mocse_timm.checks import BadInput
+from mocse_timm.checkpoints.by_name import folder_or_repository, load_model
+from mocse_timm.checks import BadInput, one_line
 from mocse_timm.data.augmentation import Augmentation
 from mocse_timm.data.grayscale import pillow_mode
 from mocse_timm.data.image_files import open_image
@@ -21,7 +21,7 @@ from mocse_timm.models.aggregation import aggregate
 from mocse_timm.models.mocse import MoCSE
 from mocse_timm.models.normalized import image_channels, normalized
 
-__all__ = ["Prediction", "load_by_name", "predict_picture", "render_prediction"]
+__all__ = ["Prediction", "check_picture", "check_top", "load_by_name", "predict_picture", "render_prediction"]
 
 BAR = 30  # characters of a bar for confidence 1
 SHOWN = 20  # experts shown at most; of more, the surest
@@ -40,14 +40,28 @@ class Prediction:
     """AdvMoE: the router's probability for each expert; the largest is taken."""
 
 
+def check_picture(picture: str | Path) -> Path:
+    """Return the file ``picture``, or raise BadInput if it does not exist."""
+    path = Path(picture)
+    if not path.is_file():
+        raise BadInput(f"picture {path} does not exist; give the path of an image file")
+    return path
+
+
+def check_top(top: int) -> None:
+    """Raise BadInput if ``top``, the number of classes to show, is below 1."""
+    if top < 1:
+        raise BadInput(f"--top is {top}: give at least 1")
+
+
 def load_by_name(name: str) -> nn.Module:
     """Return the model in a folder, or else in the Hub's repository ``user/name``, in eval mode.
 
     Raises:
         BadInput: if there is none, or it cannot be loaded safely.
     """
-    repo_id = repository(name)
-    return load_model(name if repo_id is None else f"hf-hub:{repo_id}").eval()
+    found = folder_or_repository(name)
+    return load_model(f"local-dir:{found}" if isinstance(found, Path) else f"hf-hub:{found}").eval()
 
 
 def _class_names(model: nn.Module) -> list[str]:
@@ -61,9 +75,7 @@ def _class_names(model: nn.Module) -> list[str]:
 
 def _read(picture: str | Path, model: nn.Module) -> Tensor:
     """Return the picture as (1, channels, side, side), float in [0, 1], resized and cropped as in validation."""
-    path = Path(picture)
-    if not path.is_file():
-        raise BadInput(f"picture {path} does not exist; give the path of an image file")
+    path = check_picture(picture)
     try:
         image = open_image(path, pillow_mode(image_channels(model)), upright=True)
     except OSError as error:
@@ -112,9 +124,8 @@ def render_prediction(prediction: Prediction, top: int) -> str:
     Raises:
         BadInput: if ``top`` is below 1.
     """
-    if top < 1:
-        raise BadInput(f"--top is {top}: give at least 1")
-    names, chances = prediction.class_names, prediction.probabilities
+    check_top(top)
+    names, chances = [one_line(name) for name in prediction.class_names], prediction.probabilities
     order = sorted(range(len(names)), key=lambda index: -chances[index])
     lines = align([["class", "probability"], *([names[index], _percent(chances[index])] for index in order[:top])])
     if prediction.confidences is not None:

@@ -1,6 +1,7 @@
 """All the files of a published model, put together from a run and checked before anybody sees them."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -26,13 +27,27 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def _renamed(own: str, old: str, new: str, old_id: str, new_id: str) -> str:
+    """Return an edited card for another repository.
+
+    Args:
+        own: the edited card.
+        old, new: the card as it is made for the repository of ``own``, and for the other; the same lines but for names.
+        old_id, new_id: ``user/name``; in lines of the author's, the name is replaced where it stands by itself.
+    """
+    counterparts = dict(zip(old.split("\n"), new.split("\n"), strict=True))
+    whole = re.compile(rf"(?<![\w.-]){re.escape(old_id)}(?!\.*[\w-])")
+    lines = (counterparts.get(line) or whole.sub(new_id, line) for line in own.split("\n"))
+    return "\n".join(lines)
+
+
 def _card(run: Path, out: Path, repo_id: str) -> str:
     """Return a card made anew, or the run's own if somebody edited its text."""
     if (run / CARD).is_file():
         own = (run / CARD).read_text(encoding="utf-8", errors="replace")
         written_for = repository_in(own)
-        if written_for is not None and own != build_card(out, repo_id=written_for):
-            return own.replace(written_for, repo_id)
+        if written_for is not None and own != (old := build_card(out, repo_id=written_for)):
+            return _renamed(own, old, build_card(out, repo_id=repo_id), written_for, repo_id)
     return build_card(out, repo_id=repo_id)
 
 

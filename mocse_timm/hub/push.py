@@ -17,7 +17,7 @@ from mocse_timm.checkpoints.config_json import read_config
 from mocse_timm.checkpoints.download import check_repo_id
 from mocse_timm.checkpoints.hub_failures import FAILURES, LOGIN, refusal
 from mocse_timm.checkpoints.patience import ATTEMPTS, patiently
-from mocse_timm.checkpoints.tensors import PICKLES
+from mocse_timm.checkpoints.tensors import is_pickle
 from mocse_timm.checks import BadInput
 from mocse_timm.evaluation.report import align
 from mocse_timm.hub.publication import assemble
@@ -65,7 +65,7 @@ def _prepare(api: HfApi, repo_id: str, *, private: bool, revision: str | None, c
 
 def _warn_of_pickles(repo_id: str, info: ModelInfo | None) -> None:
     names = [sibling.rfilename for sibling in (info.siblings or [] if info else [])]
-    for pickle in (name for name in names if name.endswith(PICKLES)):
+    for pickle in filter(is_pickle, names):
         print(
             f"warning: {repo_id} also holds {pickle}, a pickle that other programs may load instead of these weights, "
             "and run code with; delete it on the Hub"
@@ -98,7 +98,7 @@ def publish(
     """
     _check_target(repo_id, revision, create_pr)
     for file in files:
-        if file.suffix in PICKLES:
+        if is_pickle(file.name):
             raise BadInput(f"{file.name} is a pickle, which can run code when loaded, and is never published")
     if get_token() is None:
         page = f"{constants.ENDPOINT}/settings/tokens"

@@ -69,7 +69,8 @@ def _percents(results: Results) -> Iterator[float | None]:
 def _corruptions(content: Mapping[str, Any]) -> CorruptionScores:
     scores = corruption_json.from_json(content)
     known = [name for name in CORRUPTIONS if name in scores.corruptions]
-    if list(scores.corruptions) != known or not set(scores.severities) <= set(SEVERITIES) or not known:
+    ours = list(scores.corruptions) == known and set(scores.severities) <= set(SEVERITIES)
+    if not (ours and known and scores.severities):
         raise ValueError("corruptions.cells has names, severities or an order that are not ours")
     if not np.isfinite(scores.top1).all():
         raise ValueError("corruptions.cells has an accuracy that is no number")
