@@ -4,6 +4,7 @@ import hashlib
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -36,6 +37,15 @@ def test_macs_are_those_counted_by_hand() -> None:
     model = Small().train()
     assert count_macs(model, 8) == 4 * 4 * 4 * 3 * 9 + 4 * 10
     assert model.training
+
+
+def test_macs_of_attention_are_those_counted_by_hand() -> None:
+    options: dict[str, Any] = {"patch_size": 8, "embed_dim": 12, "depth": 2, "num_heads": 3, "num_classes": 10}
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, **options)
+    tokens, width = 16 + 1, 12
+    products = 2 * tokens * tokens * width  # queries by keys, and their answer by values, over all heads
+    linear = tokens * width * (3 * width + width + 4 * width + 4 * width)
+    assert count_macs(model, 32) == 16 * (3 * 8 * 8) * width + 2 * (products + linear) + width * 10
 
 
 def test_macs_of_an_image_do_not_grow_with_the_number_of_routed_experts() -> None:

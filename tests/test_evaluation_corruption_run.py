@@ -211,6 +211,19 @@ def test_corruptions_and_severities_are_read_in_the_usual_order() -> None:
         (["--corruptions", "fog", "--corruption-source", "archive"], "there is no archive of corrupted images"),
         (["--corruptions", "frost", "--frost-dir", "nowhere"], "nowhere does not have"),
         (["--corruptions", "all", "--frost-dir", "nowhere"], "nowhere does not have"),
+        (
+            ["--corruptions", "15", "--robustbench-json", "a.json", "--results-file", "./a.json"],
+            "--results-file and --robustbench-json are the same file, a.json; give each its own",
+        ),
+        (
+            ["--corruptions", "fog", "--baseline", "a.json", "--results-file", "nowhere/../a.json"],
+            "--results-file and --baseline are the same file, a.json; give each its own",
+        ),
+        (
+            ["--corruptions", "fog", "--baseline", "a-without-attacks.json", "--attack", "pgd1"]
+            + ["--results-file", "a.json"],
+            "--baseline and what is kept of --results-file during the attacks are the same file",
+        ),
         (["--heatmap", "map.png"], "--heatmap is about corruptions; add --corruptions all"),
         (["--baseline", "a.json"], "--baseline is about corruptions; add --corruptions all"),
     ],

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mocse_timm.checks import BadInput
 from mocse_timm.data import load_data
+from mocse_timm.evaluation import run as evaluation_run
 from mocse_timm.evaluation.image_answers import unpack
 from mocse_timm.evaluation.report import render_robustness, robust_row
 from mocse_timm.evaluation.robustness import parse_attacks, score_robustness
@@ -168,6 +169,54 @@ def test_bad_attacks_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
         assert main([str(tmp_path), "--dataset", "digits", "--img-size", "8", *flags.split()]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
+
+
+def test_autoattack_on_too_few_classes_is_refused_before_anything_is_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model(timm.create_model("cifar_preact18", width=0.125, num_classes=3), tmp_path)
+    assert main([str(tmp_path), "--dataset", "folder:nowhere", "--attack", "pgd2,autoattack"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == ("error: --attack autoattack needs at least 4 classes, the model has 3; use pgd50 instead\n")
+
+
+def interrupted(*arguments: Any, **options: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("attack", "code", "sentence"),
+    [
+        (lambda *_, **__: torch.empty(1 << 50), 2, "error: 9 images a step do not fit on cpu; lower --batch-size\n"),
+        (interrupted, 130, "stopped by the keyboard\n"),
+    ],
+    ids=["memory", "keyboard"],
+)
+def test_scores_made_before_an_attack_that_fails_are_kept_under_another_name(
+    attack: Any,
+    code: int,
+    sentence: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    save_model(timm.create_model("cifar_preact18", width=0.125), tmp_path)
+    whole, kept = tmp_path / "results.json", tmp_path / "results-without-attacks.json"
+    flags = [str(tmp_path), "--dataset", "digits", "--img-size", "8", "--device", "cpu", "-b", "9", "--attack", "pgd1"]
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluation_run, "score_robustness", attack)
+        assert main([*flags, "--results-file", str(whole)]) == code
+    printed = capsys.readouterr()
+    assert printed.err == sentence
+    assert f"until the attacks are done, all other scores are in {kept}" in printed.out
+    assert not whole.exists()
+    before = json.loads(kept.read_text())
+    assert "robustness" not in before
+    assert main([*flags, "--attack-images", "5", "--results-file", str(whole)]) == 0
+    assert not kept.exists()
+    after = json.loads(whole.read_text())
+    assert before["scores"] == after["scores"] and after["robustness"]["num_images"] == 5
 
 
 def test_attacks_are_named_once_and_autoattack_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,6 +108,8 @@ def test_a_model_that_does_not_normalise_is_scored_on_normalised_images(tmp_path
         (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
         (["--workers", "-1"], "--workers must be at least 0, got -1"),
         (["--img-size", "0"], "--img-size must be at least 1, got 0"),
+        (["--seed", "99999999999999999999"], "--seed must be from 0 to 4294967295, got 99999999999999999999"),
+        (["--seed", "-1"], "--seed must be from 0 to 4294967295, got -1"),
         (["--results-file", "scores.txt"], "must end in .json or .csv"),
         (["--device", "abacus"], "--device abacus cannot be used here"),
         (["--dataset", "digit"], "unknown data set 'digit' (did you mean 'digits'?)"),
@@ -141,6 +143,11 @@ def spoiled(run: Path, folder: Path, **files: Any) -> Path:
     ("files", "sentence"),
     [
         ({"yaml": "img_size: 16"}, "--dataset is missing"),
+        (
+            {"yaml": "img_size: 16", "json": {"mocse_timm": {"dataset": "folder:pets"}}},
+            "says only that it was trained on 'folder:pets'; add it",
+        ),
+        ({"yaml": "img_size: 16", "json": {"mocse_timm": {"dataset": ["digits"]}}}, "--dataset is missing"),
         ({"yaml": "- digits"}, "must hold 'flag: value' lines, got a list"),
         ({"yaml": "{"}, "config.yaml cannot be read"),
         ({"json": {"label_names": list("1023456789")}}, "the model's classes in another order ('0' first, the model"),
@@ -151,6 +158,25 @@ def test_runs_that_mislead_are_refused(
 ) -> None:
     assert main([str(spoiled(run, tmp_path, **files))]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_weights_alone_are_scored_on_the_set_that_config_json_names(run: Path, tmp_path: Path) -> None:
+    weights = spoiled(run, tmp_path, json={"mocse_timm": {"dataset": "digits"}})
+    (weights / "config.yaml").unlink()
+    assert validate(ValidateConfig(str(weights), device="cpu")).num_images == 355
+
+
+def test_the_best_weights_go_by_the_flags_of_their_run(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = tmp_path / "best"
+    best.mkdir()
+    spoiled(run, best, json={"mocse_timm": {"dataset": "folder:pets"}})
+    (best / "config.yaml").rename(tmp_path / "config.yaml")
+    expected = validate(ValidateConfig(str(run), device="cpu"))
+    assert validate(ValidateConfig(str(best), device="cpu")) == expected
+    monkeypatch.chdir(best)
+    assert validate(ValidateConfig(".", device="cpu")) == expected
 
 
 def test_what_was_not_typed_comes_from_the_run(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mocse_timm.attacks.autoattack import autoattack, require_autoattack
+from mocse_timm.attacks.autoattack import FEWEST_CLASSES, autoattack, require_autoattack
 from mocse_timm.attacks.budget import Budget, Norm
 from mocse_timm.attacks.pgd import pgd_l2, pgd_linf
 from mocse_timm.attacks.router import router_attack
@@ -58,7 +58,7 @@ class RobustScores:
     """Accuracy under each attack, by its name."""
     checks: list[Check]
     routing: RoutingScores | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Steps and step size of each attack."""
     images: str = ""
     """A fingerprint of which images were attacked: equal in two reports, they can be compared in pairs; empty where it
@@ -84,9 +84,14 @@ def parse_attacks(text: str) -> list[str]:
 
 
 def check_attacks(attacks: Sequence[str], model: nn.Module) -> None:
-    """Raise BadInput if ``attacks`` names one that ``model`` has no part for."""
+    """Raise BadInput if ``attacks`` names one that ``model`` has no part or too few classes for."""
     if "router" in attacks and not hasattr(model, "route"):
         raise BadInput(f"--attack router: {type(model).__name__} has no router; leave it out")
+    classes = int(getattr(model, "num_classes", FEWEST_CLASSES))  # where it does not say, the attack itself will ask
+    if "autoattack" in attacks and classes < FEWEST_CLASSES:
+        raise BadInput(
+            f"--attack autoattack needs at least {FEWEST_CLASSES} classes, the model has {classes}; use pgd50 instead"
+        )
 
 
 def _batched(call: Any, batch_size: int, *tensors: Tensor, label: str | None = None) -> Tensor:
@@ -194,7 +199,7 @@ def score_robustness(
         seed: of random starts.
 
     Raises:
-        BadInput: if epsilon is out of range, or ``router`` is asked of a model that has none.
+        BadInput: if epsilon is out of range, or the model does not fit an attack (see :func:`check_attacks`).
     """
     check_attacks(attacks, model)
     budget = Budget(epsilon, 1, epsilon, norm)

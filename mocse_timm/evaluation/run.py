@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import timm.data
 import torch
@@ -30,7 +31,7 @@ from mocse_timm.evaluation.metrics import Scores, score
 from mocse_timm.evaluation.report import RunFacts, render, render_robustness, result_row, robust_row, write_results
 from mocse_timm.evaluation.robustness import RobustScores, check_attacks, parse_attacks, score_robustness
 from mocse_timm.evaluation.scorer import Scorer, model_size
-from mocse_timm.evaluation.settings import check_flags, complete
+from mocse_timm.evaluation.settings import check_flags, complete, without_attacks
 from mocse_timm.flags import parse_flags
 from mocse_timm.models.normalized import image_channels, normalized
 
@@ -109,17 +110,18 @@ def _score_robustness(scorer: Scorer, data: DataSplits, attacks: Sequence[str]) 
         images.append(batch[keep])
         labels.append(batch_labels[keep])
         start += len(batch)
-    scores = score_robustness(
-        normalized(scorer.model),
-        torch.cat(images).to(scorer.device),
-        torch.cat(labels).to(scorer.device),
-        attacks,
-        epsilon=config.epsilon,
-        norm=config.attack_norm,
-        class_names=data.class_names,
-        batch_size=config.batch_size,
-        seed=config.seed,
-    )
+    with scorer.saying_what_does_not_fit():
+        scores = score_robustness(
+            normalized(scorer.model),
+            torch.cat(images).to(scorer.device),
+            torch.cat(labels).to(scorer.device),
+            attacks,
+            epsilon=config.epsilon,
+            norm=config.attack_norm,
+            class_names=data.class_names,
+            batch_size=config.batch_size,
+            seed=config.seed,
+        )
     return replace(scores, images=fingerprint(chosen, torch.cat(labels)))
 
 
@@ -179,22 +181,32 @@ def _report(
     corrupted: CorruptionResults | None,
     attacks: Sequence[str],
 ) -> None:
-    """Print what corruptions did, attack, and write the files."""
+    """Print what corruptions did, attack, and write the files.
+
+    While attacks run, for they may fail after hours or be stopped, all other scores lie in a file of another name:
+    what finds a results file may take it for whole.
+    """
     config, model = scorer.config, scorer.model
-    row, robust, written = result_row(facts, scores), None, []
+    row, robust, written, meanwhile = result_row(facts, scores), None, [], None
+    parts: dict[str, Any] = {"corruptions": corrupted and corrupted.json(), "computation": computation}
     if corrupted is not None:
         row |= corrupted.row()
         print(f"\n{corrupted.text()}", flush=True)
         architecture = str((getattr(model, "pretrained_cfg", None) or {}).get("architecture", config.model))
         written = write_corruption_files(config, corrupted, architecture=architecture, clean_top1=scores.top1)
     if attacks:
+        if config.results_file is not None:
+            meanwhile = without_attacks(config.results_file)
+            write_results(meanwhile, row, scores, **parts)
+            print(f"\nuntil the attacks are done, all other scores are in {meanwhile}", flush=True)
         robust = _score_robustness(scorer, data, attacks)
         row |= robust_row(robust)
         print(f"\n{render_robustness(robust)}")
     if config.results_file is not None:
-        parts = {"robustness": robust, "corruptions": corrupted and corrupted.json(), "computation": computation}
-        write_results(config.results_file, row, scores, **parts)
+        write_results(config.results_file, row, scores, robustness=robust, **parts)
         written.append(Path(config.results_file))
+    if meanwhile is not None:
+        meanwhile.unlink(missing_ok=True)
     if written:
         print("\n" + "\n".join(f"written to {path}" for path in written))
 

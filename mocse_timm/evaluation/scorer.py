@@ -18,6 +18,7 @@ from mocse_timm.evaluation.corruption_scores import CorruptionScores
 from mocse_timm.evaluation.corruption_scoring import answer_cells, score_answers
 from mocse_timm.evaluation.corruption_source import Share, Source
 from mocse_timm.evaluation.gather import gather_in_order
+from mocse_timm.evaluation.out_of_memory import is_out_of_memory
 from mocse_timm.evaluation.predictions import Predictions, predict
 from mocse_timm.models.mixture import Mixture
 from mocse_timm.models.mocse import MoCSE
@@ -97,17 +98,24 @@ class Scorer:
         return {"amp_dtype": amp_dtype, "channels_last": config.channels_last}
 
     @contextmanager
-    def _saying_what_does_not_fit(self) -> Iterator[None]:
+    def saying_what_does_not_fit(self) -> Iterator[None]:
+        """Turn memory that runs out inside the block into one sentence; other errors pass.
+
+        Raises:
+            BadInput: if memory ran out.
+        """
         try:
             yield
-        except torch.OutOfMemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             raise BadInput(
                 f"{self.config.batch_size} images a step do not fit on {self.device}; lower --batch-size"
             ) from None
 
     def predict(self, split: MemoryImages | FileImages) -> Predictions:
         """Return the answers to all of ``split``, in its order."""
-        with self._saying_what_does_not_fit():
+        with self.saying_what_does_not_fit():
             return predict(
                 normalized(self.model),
                 self.shared_loader(split),
@@ -119,7 +127,7 @@ class Scorer:
 
     def score_corruptions(self, source: Source, clean: Predictions, data: DataSplits) -> CorruptionScores:
         """Return the scores of every cell of ``source``; ``clean`` are the answers to the clean set."""
-        with self._saying_what_does_not_fit():
+        with self.saying_what_does_not_fit():
             answers = answer_cells(
                 normalized(self.model),
                 source,

@@ -1,21 +1,44 @@
 """The flags of validate.py, checked, and completed from those of the run whose model is scored."""
 
 import dataclasses
+import os
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from mocse_timm.attacks.budget import Budget
 from mocse_timm.checkpoints.by_name import run_folder
+from mocse_timm.checkpoints.config_json import read_config
 from mocse_timm.checks import BadInput
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.evaluation.report import check_results_path
 
-__all__ = ["check_flags", "complete"]
+__all__ = ["check_flags", "complete", "without_attacks"]
+
+LARGEST_SEED = 2**32 - 1
+FILES = ("results_file", "corruption_table", "heatmap", "robustbench_json", "baseline")
+
+
+def without_attacks(results_file: str) -> Path:
+    """Return the file beside ``results_file`` that keeps all other scores while attacks run."""
+    path = Path(results_file)
+    return path.with_stem(f"{path.stem}-without-attacks")
+
+
+def _check_files_differ(config: ValidateConfig) -> None:
+    """Raise BadInput if what is written to one file would replace another output or the baseline."""
+    files = {f"--{name.replace('_', '-')}": getattr(config, name) for name in FILES}
+    if config.attack and config.results_file is not None:
+        files["what is kept of --results-file during the attacks"] = without_attacks(config.results_file)
+    seen: dict[str, str] = {}
+    for what, file in files.items():
+        if file is not None and (other := seen.setdefault(os.path.realpath(file), what)) != what:
+            raise BadInput(f"{other} and {what} are the same file, {file}; give each its own")
 
 
 def check_flags(config: ValidateConfig) -> None:
-    """Raise BadInput for a number out of range or a results file that cannot be written."""
+    """Raise BadInput for a number out of range, a results file that cannot be written, or one file for two things."""
     for name, least in (
         ("batch_size", 1),
         ("workers", 0),
@@ -27,16 +50,27 @@ def check_flags(config: ValidateConfig) -> None:
         value = getattr(config, name)
         if value is not None and value < least:
             raise BadInput(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+    if not 0 <= config.seed <= LARGEST_SEED:
+        raise BadInput(f"--seed must be from 0 to {LARGEST_SEED}, got {config.seed}")
     Budget(config.epsilon, 1, 0, config.attack_norm)
+    _check_files_differ(config)
     if config.results_file is not None:
         check_results_path(config.results_file)
 
 
+def _flags_file(model: str) -> Path | None:
+    """Return the config.yaml of the run whose folder, or ``best`` in it, is ``model``; None if there is none."""
+    folder = run_folder(model)
+    if folder is None:
+        return None
+    places = (folder, folder.resolve().parent) if folder.resolve().name == "best" else (folder,)
+    return next((file for place in places if (file := place / "config.yaml").is_file()), None)
+
+
 def _settings_of_run(model: str) -> dict[str, Any]:
     """Return the training flags kept in the run's config.yaml; empty for models that are not a run's folder."""
-    folder = run_folder(model)
-    file = None if folder is None else folder / "config.yaml"
-    if file is None or not file.is_file():
+    file = _flags_file(model)
+    if file is None:
         return {}
     try:
         settings = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -47,8 +81,19 @@ def _settings_of_run(model: str) -> dict[str, Any]:
     return settings
 
 
+def _named_in_config_json(model: str) -> str:
+    """Return the data set that config.json names, for folders of weights alone."""
+    folder = run_folder(model)
+    name = None if folder is None else read_config(folder).get("mocse_timm", {}).get("dataset")
+    if not isinstance(name, str) or not name:
+        raise BadInput(f"--dataset is missing, and {model!r} does not say what it was trained on; add it")
+    if name.startswith(("folder:", "hfds/")):  # of a folder only its last part is kept; hfds/ fetches what it is told
+        raise BadInput(f"--dataset is missing, and {model!r} says only that it was trained on {name!r:.60}; add it")
+    return name
+
+
 def complete(config: ValidateConfig) -> ValidateConfig:
-    """Fill what was not typed from the run's own flags.
+    """Fill what was not typed from the run's own flags, or where these are missing, from config.json.
 
     Raises:
         BadInput: if no data set was typed and the run names none, or its flags cannot be read.
@@ -56,7 +101,7 @@ def complete(config: ValidateConfig) -> ValidateConfig:
     settings = _settings_of_run(config.model)
     if config.dataset is None:
         if not settings.get("dataset"):
-            raise BadInput(f"--dataset is missing, and {config.model!r} does not say what it was trained on; add it")
+            settings["dataset"] = _named_in_config_json(config.model)
         kept = ("dataset", "data_dir", "train_split", "val_split", "img_size")
     else:
         kept = ("img_size",)

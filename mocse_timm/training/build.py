@@ -17,14 +17,22 @@ from mocse_timm.data.augmentation import Augmentation
 from mocse_timm.data.check_images import check_images
 from mocse_timm.data.loaders import Loader, build_loader
 from mocse_timm.data.sources import load_data
-from mocse_timm.data.splits import DataSplits
+from mocse_timm.data.splits import DataSplits, MemoryImages
 from mocse_timm.models.normalized import normalized
 from mocse_timm.training.config import TrainConfig
 from mocse_timm.training.loop import Progress, Trainer
 from mocse_timm.training.phases import Phase, TrainingTask
 from mocse_timm.training.recipes import build_recipe
 
-__all__ = ["build_data", "build_loaders", "build_model", "build_trainer", "check_data", "image_size"]
+__all__ = [
+    "build_data",
+    "build_loaders",
+    "build_model",
+    "build_trainer",
+    "check_data",
+    "image_facts",
+    "image_size",
+]
 
 
 def _cfg(config: TrainConfig) -> PretrainedCfg:
@@ -43,6 +51,18 @@ def _cfg(config: TrainConfig) -> PretrainedCfg:
 def image_size(config: TrainConfig) -> int:
     """Return the side in pixels of the images that training uses."""
     return config.img_size or _cfg(config).input_size[-1]
+
+
+def image_facts(config: TrainConfig, data: DataSplits) -> dict[str, Any]:
+    """Return what timm's facts on the trained model have to say of its images: their size, and validation's cut."""
+    size = image_size(config)
+    whole = isinstance(data.validation, MemoryImages)  # images in memory have that size already
+    return {
+        "input_size": (config.in_chans, size, size),
+        "crop_pct": 1.0 if whole else _cfg(config).crop_pct,
+        "crop_mode": "center",
+        "interpolation": "bilinear",
+    }
 
 
 def build_data(config: TrainConfig, *, progress: bool) -> DataSplits:
@@ -126,7 +146,8 @@ def build_loaders(config: TrainConfig, data: DataSplits, accelerator: Accelerato
         "process_index": accelerator.process_index,
         "num_processes": accelerator.num_processes,
     }
-    validation_size = config.validation_batch_size or 2 * config.batch_size
+    given = config.validation_batch_size
+    validation_size = 2 * config.batch_size if given is None else given
     return (
         build_loader(data.train, training=True, batch_size=config.batch_size, augmentation=augmentation, **common),
         build_loader(
@@ -154,6 +175,12 @@ def _build_scheduler(config: TrainConfig, phase: Phase, updates_per_epoch: int) 
     return scheduler
 
 
+def _check_backend(name: str) -> None:
+    known = torch.compiler.list_backends(exclude_tags=())
+    if name not in known:
+        raise BadInput(f"--torchcompile {name}: no such backend{nearest(name, known)}; give one of {', '.join(known)}")
+
+
 def build_trainer(config: TrainConfig, model: nn.Module, accelerator: Accelerator, batches: int) -> Trainer:
     """Return the trainer with everything prepared by Accelerate and registered for its checkpoints."""
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
@@ -167,6 +194,7 @@ def build_trainer(config: TrainConfig, model: nn.Module, accelerator: Accelerato
         ema = ModelEmaV3(model, decay=config.model_ema_decay, use_warmup=config.model_ema_warmup)
     task: nn.Module = TrainingTask(normalized(model), {phase.name: phase.loss for phase in phases})
     if config.torchcompile:
+        _check_backend(config.torchcompile)
         task.compile(backend=config.torchcompile)
     task, *optimizers = accelerator.prepare(task, *[phase.optimizer for phase in phases])
     phases = tuple(replace(phase, optimizer=o) for phase, o in zip(phases, optimizers, strict=True))

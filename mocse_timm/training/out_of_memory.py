@@ -5,23 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 
 from mocse_timm.checks import BadInput
+from mocse_timm.evaluation.out_of_memory import is_out_of_memory
 from mocse_timm.training.config import TrainConfig
 
-__all__ = ["is_out_of_memory", "out_of_memory_advice"]
-
-# in RuntimeErrors: of CUDA, XPU and Apple's GPUs; of torch's CPU allocator; of C++; of cuBLAS and cuDNN
-SIGNS = ("out of memory", "DefaultCPUAllocator", "bad_alloc", "STATUS_ALLOC_FAILED")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether ``error`` says that memory could not be had, on a device or on the host."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
+__all__ = ["out_of_memory_advice"]
 
 
 @contextmanager
@@ -64,7 +54,8 @@ def _for_training(config: TrainConfig, model: nn.Module) -> str:
 
 
 def _for_validation(config: TrainConfig) -> str:
-    size = config.validation_batch_size or 2 * config.batch_size
+    given = config.validation_batch_size
+    size = 2 * config.batch_size if given is None else given
     if size == 1:
         return "in validation of one image at a time: use a smaller --img-size, or a smaller model"
     smaller = f"--validation-batch-size {size // 2}"

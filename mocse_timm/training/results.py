@@ -18,6 +18,7 @@ from mocse_timm.flags import changed_flags
 from mocse_timm.models.normalized import normalized
 from mocse_timm.models.saving import save_model
 from mocse_timm.provenance import hardware, versions
+from mocse_timm.training.build import image_facts
 from mocse_timm.training.loop import Trainer
 from mocse_timm.training.processes import launcher
 from mocse_timm.training.run_folder import RunFolder
@@ -112,6 +113,14 @@ def _facts(trainer: Trainer, data: DataSplits, scores: Scores) -> dict[str, Any]
     }
 
 
+def _correct_timm_facts(model: Any, images: dict[str, Any]) -> None:
+    """Replace what timm's facts on ``model``, which go into config.json, say of ``images``."""
+    cfg, size = model.pretrained_cfg, images["input_size"][-1]
+    if cfg.get("pool_size"):  # side of the last feature map
+        cfg["pool_size"] = tuple(-(-side * size // cfg["input_size"][-1]) for side in cfg["pool_size"])
+    cfg.update(images, test_input_size=None, test_crop_pct=None, test_pool_size=None)
+
+
 def write_results(
     trainer: Trainer, folder: RunFolder, means: dict[str, float], scores: Scores, data: DataSplits
 ) -> None:
@@ -123,6 +132,7 @@ def write_results(
     epoch = trainer.progress.epoch
     model = trainer.ema.module if trainer.ema else trainer.model
     facts = _facts(trainer, data, scores)
+    _correct_timm_facts(model, image_facts(trainer.config, data))
     folder.write_summary(epoch, means, summary_row(scores), trainer.learning_rate)
     with folder.writing():
         save_model(model, folder.path, facts=facts, class_names=data.class_names)
