@@ -11,6 +11,7 @@ everything that may differ between them for good reasons is taken out:
 """
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from accelerate.utils import gather_object
 from PIL import Image
 from routers import spread
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import mocse_timm.models  # noqa: F401  (registers our models)
 from mocse_timm.checks import BadInput
@@ -32,8 +33,10 @@ from mocse_timm.data.augmentation import Augmentation
 from mocse_timm.evaluation.gather import gather_in_order, gather_rows
 from mocse_timm.training.build import build_loaders, build_model, build_trainer
 from mocse_timm.training.config import TrainConfig
-from mocse_timm.training.loop import train_epoch
+from mocse_timm.training.loop import Trainer, train_epoch
+from mocse_timm.training.phases import LossResult, Phase, TrainingTask
 from mocse_timm.training.processes import agreed, check_same_folder, launcher
+from mocse_timm.training.progress import Progress
 from mocse_timm.training.run import _accelerator
 
 GLOBAL_BATCH = 16
@@ -185,6 +188,25 @@ def refusals(folder: Path, accelerator: Accelerator) -> list[str]:
     return heard
 
 
+def divergence(accelerator: Accelerator) -> str:
+    """Return what this process hears of a loss that is not a number in the last process alone."""
+    factor = math.nan if accelerator.process_index == accelerator.num_processes - 1 else 1.0
+
+    def loss(model: nn.Module, images: Tensor, targets: Tensor) -> LossResult:
+        logits = model(images.flatten(1))
+        return LossResult(factor * logits.sum(), logits)
+
+    model = nn.Linear(3 * 32 * 32, 4)
+    phase = Phase("standard", loss, torch.optim.SGD(model.parameters(), lr=0.1))
+    task = TrainingTask(model, {phase.name: loss})  # not wrapped: gradients are not exchanged
+    loader = build_loader(images_for_uneven_experts(), training=True, batch_size=8, image_size=32)
+    try:
+        train_epoch(Trainer(TrainConfig(), accelerator, task, model, (phase,), [], Progress()), loader)
+    except BadInput as error:
+        return str(error)
+    return ""
+
+
 def main(folder: Path) -> None:
     """Train every case and let the main process write it down."""
     results = {name: train_case(flags) for name, flags in CASES.items()}
@@ -195,6 +217,7 @@ def main(folder: Path) -> None:
         "agreed": gather_object([agreed(lambda: accelerator.process_index, accelerator)]),
         "launcher": launcher(accelerator),
         "refusals": gather_object([refusals(folder, accelerator)]),
+        "divergence": gather_object([divergence(accelerator)]),
     }
     if accelerator.is_main_process:
         for name, result in results.items():

@@ -209,6 +209,29 @@ def test_gray_is_pillows_gray_from_files_and_from_colour_sets(tmp_path: Path, tr
 
 
 @pytest.mark.parametrize("setting", [{}, {"aa": POLICY}])
+@pytest.mark.parametrize(
+    ("batch_size", "processes", "message"),
+    [
+        (128, 1, "got 17, since the set's 17 images are one batch: give --batch-size 16"),
+        (128, 3, "got 5, since the set's 17 images are one batch of 3 processes: give --batch-size 4"),
+        (5, 1, "got 5: give --batch-size 4"),
+        (1, 1, "got 1: give --batch-size 2"),
+        (128, 17, "17 are one a process: leave out --mixup and --cutmix"),
+    ],
+)
+def test_batches_without_pairs_are_refused_with_advice(
+    setting: dict, batch_size: int, processes: int, message: str
+) -> None:
+    split = MemoryImages(torch.zeros(17, 3, 16, 16, dtype=torch.uint8), torch.arange(17))
+    arguments: dict = {"training": True, "image_size": 16, "num_classes": 17, "num_processes": processes}
+    arguments["augmentation"] = Augmentation(mixup=0.2, **setting)
+    with pytest.raises(BadInput, match=f"{message}$"):
+        build_loader(split, batch_size=batch_size, **arguments)
+    for advised in message.split("--batch-size ")[1:]:
+        assert len(build_loader(split, batch_size=int(advised), **arguments)) >= 1
+
+
+@pytest.mark.parametrize("setting", [{}, {"aa": POLICY}])
 def test_cutout_and_mixup_reach_both_loaders(setting: dict) -> None:
     split = MemoryImages(torch.full((12, 3, 16, 16), 200, dtype=torch.uint8), torch.arange(12))
     plain = {"padding": 0, "hflip": 0.0, **({"aa": "rand-m9-p0"} if setting else {})}
@@ -267,12 +290,3 @@ def test_memory_of_another_shape_and_mixup_without_classes_are_refused() -> None
         train_loader(small_set(), image_size=32)
     with pytest.raises(BadInput, match="give num_classes"):
         train_loader(small_set(), augmentation={"cutmix": 1.0})
-    with pytest.raises(BadInput, match="even"):
-        build_loader(
-            small_set(),
-            training=True,
-            batch_size=3,
-            image_size=16,
-            num_classes=12,
-            augmentation=Augmentation(mixup=1.0, aa=POLICY),
-        )

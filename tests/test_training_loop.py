@@ -1,10 +1,14 @@
 """One optimiser step against a step worked out without the loop."""
 
+import math
+
+import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from mocse_timm.checks import BadInput
 from mocse_timm.training.config import TrainConfig
 from mocse_timm.training.loop import Trainer, train_epoch
 from mocse_timm.training.phases import LossResult, Phase, TrainingTask
@@ -98,3 +102,11 @@ def test_clipping_limits_the_norm_of_the_whole_gradient() -> None:
     train_epoch(trainer(model, grad_accum_steps=4, clip_grad=0.01), loader)
     moved = torch.cat([(a - b).flatten() for a, b in zip(model.parameters(), start.parameters(), strict=True)])
     torch.testing.assert_close(moved.norm().item(), 0.5 * 0.01, rtol=1e-3, atol=0)
+
+
+def test_a_loss_that_is_not_a_number_ends_the_epoch_also_where_no_bar_is_shown() -> None:
+    """The tests have no terminal, and an epoch of 4 steps ends before the 10th, at which the loss is looked at."""
+    model = linear()
+    torch.nn.init.constant_(model.bias, math.nan)
+    with pytest.raises(BadInput, match="the loss is nan in epoch 1, at step 4"):
+        train_epoch(trainer(model), FixedBatches())

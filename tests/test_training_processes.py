@@ -68,6 +68,12 @@ def test_the_main_process_decides_and_all_refuse_together(together: Path) -> Non
         assert "not there for 1 of 2 processes" in missing
 
 
+def test_all_end_together_when_the_loss_of_one_is_not_a_number(together: Path) -> None:
+    heard = results(together)["divergence"]
+    assert len(heard) == 2 and len(set(heard)) == 1
+    assert heard[0].startswith("the loss is nan in epoch 1, at step 4: ")
+
+
 def test_the_words_that_launch_again(together: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     two = "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2"
     assert results(together)["launcher"] == two

@@ -132,6 +132,13 @@ def test_expert_loss_weight_zero_trains_on_the_aggregate_alone(tmp_path: Path) -
         (["--lr", "-1"], "--lr is -1.0: give more than 0"),
         (["--aa", "bogus"], "--aa bogus"),
         (["--log-with", "bogus"], "Accelerate refuses these flags"),
+        (["--seed", "-1"], "--seed is -1: give a number from 0 to 4294967295"),
+        (["--seed", "4294967296"], "--seed is 4294967296: give a number from 0 to 4294967295"),
+        (["--torchcompile", "inductr"], "--torchcompile inductr: no such backend (did you mean 'inductor'?)"),
+        (["--sched", "step", "--decay-epochs", "0"], "--decay-epochs is 0.0: give more than 0"),
+        (["--sched", "poly", "--decay-rate", "-1"], "--decay-rate is -1.0: give 0 or more"),
+        (["--validation-batch-size", "-1"], "--validation-batch-size is -1: give at least 1"),
+        (["--validation-batch-size", "0"], "--validation-batch-size is 0: give at least 1"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(
@@ -191,6 +198,17 @@ def test_a_folder_with_a_run_is_never_overwritten(tmp_path: Path, capsys: pytest
     assert "that run has --model cifar_preact18, not cifar_resnet18" in capsys.readouterr().err
     assert run.main(["--resume", str(tmp_path / "none")]) == 2
     assert "no config.yaml there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "package"), [("wandb", "wandb"), ("all", "tensorboard")])
+def test_a_tracker_that_is_not_installed_is_named_before_anything_is_trained(
+    name: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("accelerate.tracking._available_trackers", [])
+    assert train(tmp_path / "out" / "run", "--log-with", name) == 2
+    error = f"error: --log-with {name}: no such tracker is installed here: pip install {package}\n"
+    assert capsys.readouterr().err == error
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_tracker_of_accelerate_gets_the_metrics(tmp_path: Path) -> None:

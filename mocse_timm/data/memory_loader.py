@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from mocse_timm.checks import BadInput
 from mocse_timm.data.batch_augmentation import cutout, random_crop, random_flip, to_float
 from mocse_timm.data.seeds import drawing_from, make_generator
-from mocse_timm.data.sharding import check_sharding, training_batches, validation_batches
+from mocse_timm.data.sharding import check_pairs, check_sharding, training_batches, validation_batches
 from mocse_timm.data.splits import MemoryImages
 
 __all__ = ["MemoryLoader"]
@@ -66,9 +65,8 @@ class MemoryLoader:
         self.mixup = mixup if training else None
         self.process_index = process_index
         self.num_processes = num_processes
-        sizes = {len(batch) for batch in self._batches()}
-        if self.mixup is not None and any(size % 2 for size in sizes):
-            raise BadInput(f"mixup pairs images, so batches must be even, got {max(sizes)}: give an even --batch-size")
+        if self.mixup is not None:
+            check_pairs(len(split), batch_size, num_processes)
         self._length = len(self._batches())
         self.num_images = sum(len(batch) for batch in self._batches())
 

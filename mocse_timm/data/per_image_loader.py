@@ -20,7 +20,7 @@ from mocse_timm.checks import BadInput
 from mocse_timm.data.batch_augmentation import cutout, to_float
 from mocse_timm.data.per_image_transforms import ImageTransform
 from mocse_timm.data.seeds import drawing_from, make_generator
-from mocse_timm.data.sharding import check_sharding, training_batches, validation_batches
+from mocse_timm.data.sharding import check_pairs, check_sharding, training_batches, validation_batches
 from mocse_timm.data.splits import FileImages, ImageDataset, MemoryImages
 
 __all__ = ["PerImageLoader", "PillowView"]
@@ -159,11 +159,10 @@ class PerImageLoader:
                 return training_batches(len(split), batch_size, seed=seed, epoch=epoch, **share)
             return validation_batches(len(split), batch_size, **share)
 
-        sizes = [len(batch) for batch in batches(0)]
         self.mixup = mixup if training else None
-        if self.mixup is not None and any(size % 2 for size in sizes):
-            raise BadInput(f"mixup pairs images, so batches must be even, got {max(sizes)}: give an even --batch-size")
-        self.num_images = sum(sizes)
+        if self.mixup is not None:
+            check_pairs(len(split), batch_size, num_processes)
+        self.num_images = sum(len(batch) for batch in batches(0))
         self.cutout = cutout if training else 0
         self.device = torch.device(device)
         self.seed = seed

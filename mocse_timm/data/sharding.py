@@ -9,7 +9,7 @@ from torch import Tensor
 from mocse_timm.checks import BadInput
 from mocse_timm.data.seeds import make_generator
 
-__all__ = ["check_sharding", "training_batches", "validation_batches"]
+__all__ = ["check_pairs", "check_sharding", "training_batches", "validation_batches"]
 
 
 def check_sharding(num_images: int, batch_size: int, process_index: int, num_processes: int) -> None:
@@ -24,6 +24,25 @@ def check_sharding(num_images: int, batch_size: int, process_index: int, num_pro
         raise BadInput(f"process {process_index} of {num_processes} does not exist: processes are numbered from 0")
     if num_images < num_processes:
         raise BadInput(f"{num_images} image(s) cannot be shared among {num_processes} processes: use fewer processes")
+
+
+def check_pairs(num_images: int, batch_size: int, num_processes: int) -> None:
+    """Refuse training batches that do not fall into pairs of images, as mixup needs them.
+
+    Raises:
+        BadInput: if a batch of :func:`training_batches` has an odd number of images.
+    """
+    share = num_images // num_processes
+    size = min(batch_size, share)
+    if size % 2 == 0:
+        return
+    if share == 1:
+        raise BadInput(f"mixup pairs images, and {num_images} are one a process: leave out --mixup and --cutmix")
+    of = f" of {num_processes} processes" if num_processes > 1 else ""
+    cause = f", since the set's {num_images} images are one batch{of}" if share < batch_size else ""
+    raise BadInput(
+        f"mixup pairs images, so batches must be even, got {size}{cause}: give --batch-size {max(size - 1, 2)}"
+    )
 
 
 def training_batches(

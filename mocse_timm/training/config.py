@@ -198,8 +198,8 @@ class TrainConfig:
             if isinstance(value, float) and not math.isfinite(value):
                 raise BadInput(f"{self.flag(each.name)} is {value}: give a finite number")
         counts = ("epochs", "batch_size", "grad_accum_steps", "val_interval", "log_interval", "lr_base_size")
-        for name in (*counts, "checkpoint_hist"):
-            if getattr(self, name) < 1:
+        for name in (*counts, "checkpoint_hist", "validation_batch_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give at least 1")
         for name in (
             "expert_loss_weight",
@@ -208,6 +208,8 @@ class TrainConfig:
             "weight_decay",
             "warmup_epochs",
             "min_lr",
+            "warmup_lr",
+            "decay_rate",
             "workers",
             "beta",
             "balance_weight",
@@ -215,7 +217,7 @@ class TrainConfig:
         ):
             if getattr(self, name) < 0:
                 raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give 0 or more")
-        for name in ("lr", "lr_base", "clip_grad", "router_lr", "router_clip_grad"):
+        for name in ("lr", "lr_base", "clip_grad", "router_lr", "router_clip_grad", "decay_epochs"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give more than 0")
         if self.expert_loss_weight == self.aggregate_loss_weight == 0:

@@ -43,6 +43,19 @@ class Trainer:
         """The first phase's learning rate now."""
         return max(group["lr"] for group in self.phases[0].optimizer.param_groups)
 
+    def follow_schedules(self, updates_per_epoch: int) -> None:
+        """Set the learning rates, and the count of the updates, to where the training stands.
+
+        That is where they are, unless flags of the schedule or of the size of an optimiser step have changed since.
+        """
+        progress = self.progress
+        progress.updates = progress.epoch * updates_per_epoch + progress.step
+        for scheduler in self.schedulers:  # at the very start the rates are as they were built
+            if progress.epoch:
+                scheduler.step(progress.epoch)
+            if progress.updates:
+                scheduler.step_update(progress.updates)
+
     @property
     def divergence_advice(self) -> str:
         """What to change after a training that left the finite numbers."""
@@ -108,12 +121,13 @@ def train_epoch(trainer: Trainer, loader: Loader, after_step: Callable[[], None]
         The means over the epoch's images: loss, top1 (percent), the losses' parts, images_per_second.
 
     Raises:
-        BadInput: if the loss is not finite.
+        BadInput: in every process, if the loss of one is not finite.
     """
     config, accelerator, progress = trainer.config, trainer.accelerator, trainer.progress
     sums = progress.sums
     done = min(progress.step * config.grad_accum_steps, len(loader))
     loader.set_epoch(progress.epoch, done)
+    trainer.follow_schedules(-(-len(loader) // config.grad_accum_steps))
     trainer.task.train()
     layout = torch.channels_last if config.channels_last else torch.preserve_format
     bar = tqdm(
@@ -136,8 +150,9 @@ def train_epoch(trainer: Trainer, loader: Loader, after_step: Callable[[], None]
         if trainer.ema is not None:
             trainer.ema.update(trainer.model, step=progress.updates)
         bar.update(len(group))
-        if progress.step % config.log_interval == 0 or bar.n == len(loader):
-            means = sums.means()  # a loss that is not finite stays visible in the mean
+        done += len(group)  # a bar that is not shown counts nothing
+        if progress.step % config.log_interval == 0 or done == len(loader):
+            means = sums.means(accelerator)  # a loss that is not finite, in any process, stays visible in the mean
             for loss in (value for name, value in means.items() if name.endswith("loss")):
                 _check_finite(loss, progress.epoch, progress.step, trainer.divergence_advice)
             seconds = sums.seconds + time.perf_counter() - start

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +21,9 @@ from mocse_timm.training.state_files import StateFiles
 __all__ = ["AUTO", "find_run", "load_state"]
 
 AUTO = "auto"
+
+# in an optimiser's groups of parameters: what does not follow from the flags; the second counts Lookahead's steps
+STATE = ("params", "lookahead_step")
 
 
 def find_run(config: TrainConfig) -> Path | None:
@@ -57,13 +61,39 @@ def _reading_no_code() -> Iterator[None]:
         os.environ.pop(name) if before is None else os.environ.update({name: before})
 
 
+@contextmanager
+def _flags_kept(trainer: Trainer) -> Iterator[None]:
+    """Load a state inside the block and keep what follows from the flags: typed ones win over those of the state.
+
+    That is all of timm's schedulers, which are functions of the progress, and the options of the optimisers. Only the
+    learning rate of ``plateau`` depends on the past; it is scaled where the rate it began with has changed.
+
+    Raises:
+        ValueError: if an option is switched on or off, such as amsgrad, on which hangs what an optimiser keeps.
+    """
+    schedules = [dict(vars(scheduler)) for scheduler in trainer.schedulers]
+    built = [[dict(group) for group in phase.optimizer.param_groups] for phase in trainer.phases]
+    yield
+    for scheduler, attributes in zip(trainer.schedulers, schedules, strict=True):
+        vars(scheduler).update(attributes)
+    for phase, groups in zip(trainer.phases, built, strict=True):
+        for group, before in zip(phase.optimizer.param_groups, groups, strict=True):
+            options: dict[str, Any] = {k: v for k, v in before.items() if k not in STATE}
+            for name, value in options.items():
+                if isinstance(value, bool) and group.get(name) is (not value):
+                    raise ValueError(f"the optimiser's {name} was {group[name]}")
+            if trainer.config.sched == "plateau" and trainer.progress.epoch:
+                options["lr"] = group["lr"] * (options["initial_lr"] / group["initial_lr"])
+            group.update(options)
+
+
 def _load(trainer: Trainer, state: Path) -> bool:
     """Load ``state``; return whether this process's random states were among it, whose lack Accelerate passes over."""
     accelerator = trainer.accelerator
     torch.manual_seed(mixed_seed("continued", trainer.config.seed, accelerator.process_index))
     last_set = torch.cuda.get_rng_state if torch.cuda.is_available() else torch.get_rng_state
     before = last_set()
-    with _reading_no_code():
+    with _reading_no_code(), _flags_kept(trainer):
         accelerator.load_state(str(state))
     return not torch.equal(before, last_set())
 
@@ -97,6 +127,9 @@ def load_state(trainer: Trainer, folder: RunFolder, warn: Callable[[str], None])
             f"shared out, not {accelerator.num_processes}: continue with as many"
         )
     before = folder.flags()
+    opt = before.get("opt", trainer.config.opt)
+    if opt != trainer.config.opt:
+        raise BadInput(f"--resume {folder.path}: {state.name} is a state of --opt {opt}: continue with that")
     for name in ("batch_size", "grad_accum_steps", "seed"):
         if step and before.get(name) != getattr(trainer.config, name):
             raise BadInput(

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import DistributedDataParallelKwargs, LoggerType, set_seed
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import mocse_timm.models  # noqa: F401  (registers our models)
@@ -49,7 +50,17 @@ def _parse(arguments: Sequence[str] | None) -> TrainConfig:
     return replace(config, resume=str(folder))
 
 
+def _check_tracker(name: str) -> None:
+    """Refuse a tracker that Accelerate knows but cannot import, of which it only warns; others it refuses itself."""
+    available = [str(tracker) for tracker in get_available_trackers()]
+    if name in LoggerType.list() and not (available if name == "all" else name in available):
+        package = "tensorboard" if name == "all" else name
+        raise BadInput(f"--log-with {name}: no such tracker is installed here: pip install {package}")
+
+
 def _accelerator(config: TrainConfig) -> Accelerator:
+    if config.log_with:
+        _check_tracker(config.log_with)
     precision = {"bfloat16": "bf16", "float16": "fp16"}[config.amp_dtype] if config.amp else "no"
     # the turns of AdvMoE leave half of the parameters without gradients
     exchange = DistributedDataParallelKwargs(find_unused_parameters=config.recipe == "advmoe")
@@ -64,6 +75,9 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         raise BadInput(f"Accelerate refuses these flags: {' '.join(str(error).split())}") from None
     if precision == "fp16" and accelerator.device.type == "cpu":  # Accelerate would train in 32 bits and not say so
         raise BadInput("--amp-dtype float16 needs a GPU: use bfloat16 here")
+    largest = 2**32 - accelerator.num_processes  # NumPy's seeds have 32 bits, and each process adds its number
+    if not 0 <= config.seed <= largest:
+        raise BadInput(f"--seed is {config.seed}: give a number from 0 to {largest}")
     return accelerator
 
 

@@ -27,9 +27,21 @@ IDENTITY = ("model", "model_kwargs", "dataset", "img_size", "in_chans")
 RESULTS = ("summary.csv", "model.safetensors", "config.json")
 
 
+def _with_lists(value: Any) -> Any:
+    """Return ``value`` with lists in place of tuples, at any depth: config.yaml has no tuples."""
+    if isinstance(value, dict):
+        return {key: _with_lists(content) for key, content in value.items()}
+    return [_with_lists(content) for content in value] if isinstance(value, list | tuple) else value
+
+
 def differing_flag(before: Mapping[str, Any], config: TrainConfig) -> str | None:
     """Return the first field by which ``config`` is of another model or other data than the flags ``before``."""
-    return next((name for name in IDENTITY if name in before and before[name] != getattr(config, name)), None)
+    now = {name: _with_lists(getattr(config, name)) for name in IDENTITY}
+    return next((name for name in IDENTITY if name in before and before[name] != now[name]), None)
+
+
+def _read_rows(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
 
 
 class RunFolder:
@@ -149,17 +161,19 @@ class RunFolder:
     def write_summary(self, epoch: int, train: dict, evaluation: dict, lr: float) -> None:
         """Add the epoch's row, ``epoch, train_*, eval_*, lr`` as timm writes it, to those of the epochs before.
 
-        Rows of ``epoch`` and later, which a resumed run writes again, go.
+        Rows of ``epoch`` and later, which a resumed run writes again, go. Columns that some rows lack stay empty there.
 
         Raises:
             BadInput: if the folder cannot be written.
         """
         with self._beside(self.summary) as beside:
-            if self.summary.exists():
-                header, *rows = csv.reader(self.summary.read_text(encoding="utf-8").splitlines())
-                with beside.open("w", newline="", encoding="utf-8") as file:
-                    csv.writer(file).writerows([header, *(row for row in rows if int(row[0]) < epoch)])
             update_summary(epoch, train, evaluation, beside, lr=lr)
+            before = _read_rows(self.summary) if self.summary.exists() else []
+            rows = [*(row for row in before if int(row["epoch"]) < epoch), *_read_rows(beside)]
+            with beside.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, dict.fromkeys(name for row in rows for name in row))
+                writer.writeheader()
+                writer.writerows(rows)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

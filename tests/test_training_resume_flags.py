@@ -1,0 +1,125 @@
+"""What is typed when a training is continued counts, and nothing of the state is lost by it."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from timm.scheduler import CosineLRScheduler
+
+import mocse_timm.models  # noqa: F401  (registers our models)
+import mocse_timm.training.run as run
+from mocse_timm.training.build import build_model, build_trainer
+from mocse_timm.training.config import TrainConfig
+from mocse_timm.training.loop import Trainer
+from mocse_timm.training.resume import _load
+
+SMALL = "--img-size 8 --model cifar_preact18 --model-kwargs width=0.125 --batch-size 256 --seed 3".split()
+STEPS = 5  # an epoch, of 256 images
+DENSE: dict[str, Any] = {"model": "cifar_preact18", "model_kwargs": {"width": 0.125}}
+ADVMOE: dict[str, Any] = {"model": "advmoe_resnet18", "model_kwargs": {"width": 0.125}, "recipe": "advmoe"}
+
+
+def planned(epochs: int, after: int, *, lr: float, warmup: int = 1, steps: int = STEPS) -> float:
+    """Return the learning rate after so many of the ``epochs``, by timm."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
+    scheduler = CosineLRScheduler(
+        optimizer, epochs * steps, warmup_t=warmup * steps, warmup_lr_init=1e-5, t_in_epochs=False
+    )
+    scheduler.step_update(after * steps)
+    return optimizer.param_groups[0]["lr"]
+
+
+def rates(folder: Path) -> list[float]:
+    with (folder / "summary.csv").open() as file:
+        return [float(row["lr"]) for row in csv.DictReader(file)]
+
+
+def test_a_longer_training_follows_its_own_schedule_and_typed_flags_count(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert run.main([*SMALL, "--epochs", "2", "--output", str(tmp_path), "--experiment", "run", "--lr", "0.2"]) == 0
+    expected = [planned(2, 1, lr=0.2), planned(2, 2, lr=0.2)]
+    assert rates(folder) == expected and expected[-1] == 0
+
+    assert run.main(["--resume", str(folder), "--epochs", "4"]) == 0
+    expected += [planned(4, 3, lr=0.2), planned(4, 4, lr=0.2)]
+    assert rates(folder) == expected and expected[2] > 0.02
+
+    others = "--lr 0.05 --warmup-epochs 0 --weight-decay 0.1 --momentum 0.8".split()
+    assert run.main(["--resume", str(folder), "--epochs", "5", *others]) == 0
+    assert rates(folder) == [*expected, planned(5, 5, lr=0.05, warmup=0)]
+    state = torch.load(folder / "states" / "epoch-0005-step-000000" / "optimizer.bin", weights_only=True)
+    groups = state["param_groups"]
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.1}
+    assert [(group["initial_lr"], group["momentum"]) for group in groups] == [(0.05, 0.8)] * len(groups)
+
+    # steps of half the images: 11 an epoch, and the schedule counts in them, too
+    assert run.main(["--resume", str(folder), "--epochs", "7", "--batch-size", "128"]) == 0
+    assert rates(folder)[5:] == [planned(7, after, lr=0.05, warmup=0, steps=11) for after in (6, 7)]
+
+
+def built(accelerator: Accelerator, **flags: Any) -> Trainer:
+    config = TrainConfig(**{"img_size": 32, "lr": 0.2, "epochs": 4, "warmup_epochs": 0} | flags)
+    return build_trainer(config, build_model(config, num_classes=10), accelerator, STEPS)
+
+
+def state_after(folder: Path, updates: int, **flags: Any) -> Trainer:
+    """Save, in ``folder``, the state of a training that took so many steps down a made-up slope; return its trainer."""
+    accelerator = Accelerator(cpu=True)
+    trainer = built(accelerator, **flags)
+    for _ in range(updates):
+        for phase in trainer.phases:
+            for group in phase.optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = torch.full_like(parameter, 0.1)
+            phase.optimizer.step()
+    trainer.progress.epoch, trainer.progress.step = divmod(updates, STEPS)
+    accelerator.save_state(str(folder))
+    return trainer
+
+
+def continued(folder: Path, **flags: Any) -> Trainer:
+    trainer = built(Accelerator(cpu=True), **flags)
+    _load(trainer, folder)
+    trainer.follow_schedules(STEPS)
+    return trainer
+
+
+def test_both_optimisers_of_advmoe_take_typed_flags_and_keep_their_momentum(tmp_path: Path) -> None:
+    before = state_after(tmp_path, 2 * STEPS, **ADVMOE, router_lr=0.1)
+    after = continued(tmp_path, **ADVMOE, router_lr=0.03, lr=0.06, weight_decay=0.1, momentum=0.8, epochs=8)
+    for one, two, lr in zip(before.phases, after.phases, (0.06, 0.03), strict=True):
+        for group, other in zip(one.optimizer.param_groups, two.optimizer.param_groups, strict=True):
+            assert other["lr"] == planned(8, 2, lr=lr, warmup=0)
+            assert (other["initial_lr"], other["momentum"]) == (lr, 0.8)
+            assert other["weight_decay"] == (0.1 if group["weight_decay"] else 0.0)
+            for parameter, its_own in zip(group["params"], other["params"], strict=True):
+                momenta = one.optimizer.state[parameter], two.optimizer.state[its_own]
+                assert torch.equal(momenta[0]["momentum_buffer"], momenta[1]["momentum_buffer"])
+                assert torch.equal(parameter, its_own)
+
+
+@pytest.mark.parametrize(("opt", "counter"), [("lookahead_sgd", "lookahead_step"), ("lamb", "step")])
+def test_steps_that_an_optimiser_counts_are_kept(opt: str, counter: str, tmp_path: Path) -> None:
+    state_after(tmp_path, 3, **DENSE, opt=opt)
+    groups = continued(tmp_path, **DENSE, opt=opt).phases[0].optimizer.param_groups
+    assert {int(group[counter]) for group in groups} == {3}
+
+
+@pytest.mark.filterwarnings("ignore:PlateauLRScheduler is deprecated")
+def test_what_plateau_has_brought_the_rate_down_to_is_kept_and_scaled(tmp_path: Path) -> None:
+    plateau: dict[str, Any] = {"sched": "plateau", "sched_on_updates": False}
+    before = state_after(tmp_path / "full", 2 * STEPS, **DENSE, **plateau)
+    for group in before.phases[0].optimizer.param_groups:
+        group["lr"] *= 0.1
+    before.accelerator.save_state(str(tmp_path / "reduced"))
+    for lr, expected in ((0.2, before.learning_rate), (0.4, 2 * before.learning_rate)):
+        assert continued(tmp_path / "reduced", **DENSE, **plateau, lr=lr).learning_rate == expected
+
+
+def test_an_option_that_changes_what_an_optimiser_keeps_is_refused(tmp_path: Path) -> None:
+    state_after(tmp_path, 1, **DENSE, opt="adamw")
+    with pytest.raises(ValueError, match="the optimiser's amsgrad was False"):
+        continued(tmp_path, **DENSE, opt="adamw", opt_kwargs={"amsgrad": True})
