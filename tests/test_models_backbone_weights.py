@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from huggingface_hub import constants
 from timm.models import save_for_hf
 
 import mocse_timm.models  # noqa: F401  (registers the models)
@@ -72,10 +73,13 @@ def test_other_normalisation_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["mocse_preact18", "advmoe_resnet18"])
-@pytest.mark.parametrize("source", [True, "nope", "local-dir:/nope"])
-def test_a_source_without_weights_is_refused_by_its_own_argument(name: str, source: bool | str) -> None:
+@pytest.mark.parametrize("source", [True, "nope", "local-dir:/nope", "hf-hub:nope/nope"])
+def test_a_source_without_weights_is_refused_by_its_own_argument(
+    name: str, source: bool | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     named = (
         {"mocse_preact18": "cifar_preact18", "advmoe_resnet18": "cifar_resnet18"}[name] if source is True else source
     )
-    with pytest.raises(ValueError, match=f"backbone_pretrained: '{named}' gives no weights .*; name a timm model"):
+    with pytest.raises(ValueError, match=f"backbone_pretrained: '{named}' cannot be loaded .*; name a timm model"):
         timm.create_model(name, num_classes=3, backbone_pretrained=source)

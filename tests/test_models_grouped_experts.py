@@ -6,10 +6,9 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
-import timm
 import torch
+from class_mixtures import images, mocse
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 import mocse_timm.models.grouped_experts as grouped_experts
 import mocse_timm.models.mixture as mixture
@@ -32,23 +31,6 @@ def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=MODELS)
 def model(request: pytest.FixtureRequest) -> Any:
     return mocse(**MODELS[request.param])
-
-
-def mocse(name: str = "mocse_preact18", **options: Any) -> Any:
-    torch.manual_seed(0)
-    given: dict[str, Any] = {"num_classes": 3} | options
-    model: Any = timm.create_model(name, **given)
-    for module in model.modules():  # what a fresh network has is the same in every expert
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_()  # pyright: ignore[reportOptionalMemberAccess]
-            module.running_var.uniform_(0.5, 2)  # pyright: ignore[reportOptionalMemberAccess]
-            nn.init.normal_(module.weight, 1, 0.2)
-            nn.init.normal_(module.bias)
-    return model.double()
-
-
-def images() -> Tensor:
-    return torch.rand(4, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
 def run_grouped(model: Any, x: Tensor) -> list[Tensor]:
@@ -206,78 +188,3 @@ def test_a_gpu_runs_them_so_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = model.eval()(x)
     monkeypatch.setattr(mixture, "grouped", lambda *_: None)
     torch.testing.assert_close(ours, model(x), rtol=1e-9, atol=1e-12)
-
-
-def _hook(model: Any) -> None:
-    model.experts[2].stages[0].register_forward_hook(lambda *_: None)
-
-
-def _one_frozen_norm(model: Any) -> None:
-    model.experts[0].norm.eval()
-
-
-def _group_norms(model: Any) -> None:
-    for expert in model.experts:
-        expert.norm = nn.Sequential(nn.GroupNorm(4, expert.num_features), nn.ReLU())
-
-
-def _a_norm_with_another_momentum(model: Any) -> None:
-    model.experts[1].norm.momentum = 0.5
-
-
-REASONS = {
-    "other norms": _group_norms,
-    "a norm with another momentum": _a_norm_with_another_momentum,
-    "two poolings at once": lambda model: model.reset_classifier(3, "catavgmax"),
-    "a hook": _hook,
-    "a frozen batch norm": _one_frozen_norm,
-    "activation checkpointing": lambda model: model.set_grad_checkpointing(),
-    "dropout": lambda model: setattr(model.experts[1].head.drop, "p", 0.5),
-    "another number of outputs": lambda model: model.experts[1].reset_classifier(5),
-    "a compiled expert": lambda model: model.experts[1].compile(backend="eager"),
-    "no classifier": lambda model: model.reset_classifier(0),
-}
-
-
-@pytest.mark.parametrize("reason", REASONS)
-def test_experts_run_one_by_one_with(reason: str) -> None:
-    model = mocse(expert_width=0.125)
-    assert grouped(model.experts, images()) is not None
-    REASONS[reason](model)
-    assert grouped(model.experts, images()) is None
-
-
-@pytest.mark.parametrize(
-    "register", [f"register_module_{name}_hook" for name in ("forward_pre", "forward", "full_backward")]
-)
-def test_experts_run_one_by_one_with_a_hook_on_all_modules(register: str) -> None:
-    model = mocse(expert_width=0.125)
-    assert grouped(model.experts, images()) is not None
-    handle = getattr(nn.modules.module, register)(lambda *_: None)
-    try:
-        assert grouped(model.experts, images()) is None
-    finally:
-        handle.remove()
-    assert grouped(model.experts, images()) is not None
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"backbone": "cifar_densenet", "expert_width": 0.25},
-        {"backbone": "resnet18"},
-        {"num_classes": 4, "num_experts": 3, "expert_width": 0.125},
-        {"num_classes": 2, "num_experts": 1, "expert_width": 0.125},
-    ],
-)
-def test_networks_of_another_kind_run_one_by_one(options: dict[str, Any]) -> None:
-    model = mocse("mocse" if "backbone" in options else "mocse_preact18", **options)
-    assert grouped(model.experts, images()) is None
-
-
-def test_they_run_one_by_one_where_something_follows_them_or_on_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = mocse(expert_width=0.125)
-    with FlopCounterMode(display=False):
-        assert grouped(model.experts, images()) is None
-    monkeypatch.setattr(grouped_experts, "DEVICES", ("cuda",))
-    assert grouped(model.experts, images()) is None

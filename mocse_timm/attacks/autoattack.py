@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mocse_timm.attacks.budget import Budget, check_images, check_labels, check_scores
 from mocse_timm.checks import BadInput
-from mocse_timm.modes import evaluating, held, without_gradients
+from mocse_timm.modes import held, without_gradients
 
 __all__ = ["autoattack", "require_autoattack"]
 
@@ -70,7 +70,10 @@ def autoattack(
     if epsilon == 0 or images.numel() == 0:
         return images.clone()
     attack_class = require_autoattack()
-    with evaluating(model):
+    modules = [model] if isinstance(model, nn.Module) else []
+    devices = [images.device] if images.is_cuda else []
+    # it seeds torch anew, and its backward passes would leave gradients in the parameters
+    with torch.random.fork_rng(devices), held(modules):
         with without_gradients(images):
             num_classes = check_scores(model(images[:1]), 1, largest_label).shape[1]
         if num_classes < FEWEST_CLASSES:
@@ -78,11 +81,7 @@ def autoattack(
                 f"AutoAttack needs at least {FEWEST_CLASSES} classes, the model has {num_classes}: use pgd50"
             )
         name = {"linf": "Linf", "l2": "L2"}[norm]
-        devices = [images.device] if images.is_cuda else []
-        modules = [model] if isinstance(model, nn.Module) else []
-        # it seeds torch anew, and its backward passes would leave gradients in the parameters
-        with torch.random.fork_rng(devices), held(modules):
-            adversary = attack_class(model, norm=name, eps=epsilon, device=images.device, seed=seed)
-            adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = min(TARGETS, num_classes - 1)
-            attacked, _ = adversary.run_standard_evaluation(images, labels, batch_size=batch_size)
+        adversary = attack_class(model, norm=name, eps=epsilon, device=images.device, seed=seed)
+        adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = min(TARGETS, num_classes - 1)
+        attacked, _ = adversary.run_standard_evaluation(images, labels, batch_size=batch_size)
     return attacked.to(images.device)

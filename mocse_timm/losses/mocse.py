@@ -139,7 +139,8 @@ def multi_label_loss(log_odds: Tensor, targets: Tensor) -> Tensor:
         Scalar: summed over classes, averaged over images, nats.
 
     Raises:
-        ValueError: if the shapes differ, there are no images, or a target is outside [0, 1].
+        ValueError: if the shapes differ, there are no images, or a target is outside [0, 1], which is looked for on the
+            CPU alone, see :mod:`mocse_timm.losses.batch`.
     """
     check_scores("log_odds", log_odds)
     if log_odds.shape != targets.shape:

@@ -30,16 +30,18 @@ def trained_backbone(source: str, **arguments: Any) -> nn.Module:
     """Return the model of ``source``, a timm name or a 'local-dir:' or 'hf-hub:' source, with its published weights.
 
     Raises:
-        ValueError: if there is no such model, or it has no weights.
+        ValueError: if there is no such model, or its weights cannot be had.
     """
     try:
         return timm.create_model(source, pretrained=True, **arguments)
-    except (RuntimeError, FileNotFoundError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, OSError) as error:
         said = " ".join(str(error).split())
         raise ValueError(
-            f"backbone_pretrained: {source!r} gives no weights ({said}); name a timm model that has some, "
+            f"backbone_pretrained: {source!r} cannot be loaded ({said:.300}); name a timm model that has weights, "
             "'local-dir:RUN' or 'hf-hub:user/name'"
-        ) from None
+        ) from error
 
 
 def load_body_into_experts(experts: nn.ModuleList, source: str, outputs: int, arguments: dict[str, Any]) -> None:

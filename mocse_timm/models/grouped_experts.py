@@ -13,8 +13,17 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from timm.layers import BatchNormAct2d, FrozenBatchNormAct2d, SyncBatchNormAct
+from timm.layers import (
+    BatchNormAct2d,
+    ClassifierHead,
+    ConvNormAct,
+    FrozenBatchNormAct2d,
+    SelectAdaptivePool2d,
+    SyncBatchNormAct,
+)
 from timm.layers.adaptive_avgmax_pool import AdaptiveAvgMaxPool2d
+from timm.models.resnet import BasicBlock
+from timm.models.resnetv2 import DownsampleConv, PreActBasic
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -28,8 +37,14 @@ DEVICES = ("cuda",)  # where a grouped convolution is faster than its parts
 NORMS = (nn.BatchNorm2d, BatchNormAct2d, nn.SyncBatchNorm, SyncBatchNormAct, FrozenBatchNorm2d, FrozenBatchNormAct2d)
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, AdaptiveAvgMaxPool2d)
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Mish)
-KNOWN = frozenset({nn.Conv2d, *NORMS, *POOLS, *ACTIVATIONS, nn.Identity, nn.Flatten, nn.Dropout})
-"""Layers of which several side by side are one layer with the channels of all, if convolutions are in groups."""
+LAYERS = (nn.Conv2d, *NORMS, *POOLS, *ACTIVATIONS, nn.Identity, nn.Flatten, nn.Dropout)
+SETTINGS = {kind: (*getattr(kind, "__constants__", ()), "eps") for kind in LAYERS}
+"""Layers of which several side by side are one layer with the channels of all, if convolutions are in groups; with what
+they compute by beside their tensors."""
+HOLDERS = frozenset(
+    {nn.Sequential, BasicBlock, PreActBasic, DownsampleConv, ConvNormAct, ClassifierHead, SelectAdaptivePool2d}
+)
+"""Modules that only run their layers, and add what these give."""
 
 
 def grouped(experts: nn.ModuleList, x: Tensor) -> "GroupedExperts | None":
@@ -57,29 +72,21 @@ def _can_be_widened(expert: CifarNet) -> bool:
         return False
     classifier = expert.head.fc
     return type(classifier) is nn.Linear and all(
-        type(layer) in KNOWN or layer is classifier or _only_holds_others(layer) for layer in expert.modules()
+        type(layer) in SETTINGS or type(layer) in HOLDERS or layer is classifier or layer is expert
+        for layer in expert.modules()
     )
-
-
-def _only_holds_others(layer: nn.Module) -> bool:
-    return bool(layer._modules) and not layer._parameters and not layer._buffers
 
 
 def _shape(layers: Sequence[nn.Module]) -> tuple[object, ...]:
     """Return each layer's kind, sizes of parameters and settings: equal for experts that can be one network."""
     return tuple(
-        (type(layer), *(None if p is None else p.shape for p in layer._parameters.values()), *_settings(layer))
+        (type(layer), *map(_size, layer._parameters.values()), *map(vars(layer).get, SETTINGS.get(type(layer), ())))
         for layer in layers
     )
 
 
-def _settings(layer: nn.Module) -> list[tuple[str, object]]:
-    """Return the numbers and words that a layer keeps beside its tensors: a norm's momentum, a convolution's stride."""
-    return [
-        (name, value)
-        for name, value in vars(layer).items()
-        if name != "training" and isinstance(value, int | float | str | tuple | None)
-    ]
+def _size(parameter: Tensor | None) -> torch.Size | None:
+    return None if parameter is None else parameter.shape
 
 
 @dataclass(frozen=True, eq=False)

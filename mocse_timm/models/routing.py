@@ -183,15 +183,18 @@ def route_batch(
         )
     chosen = scores.argmax(dim=1)
     counts = _counted(scores, chosen)
-    order = torch.arange(len(x), device=x.device) if in_order else chosen.argsort(stable=True)
-    gate = _probabilities(scores)[order, chosen[order]] if gated and scores.requires_grad else None
-    dispatch = Dispatch(chosen[order], gate, None if in_order else counts)
+    gate = _probabilities(scores).gather(1, chosen[:, None]).squeeze(1) if gated and scores.requires_grad else None
+    if in_order:
+        dispatch, back = Dispatch(chosen, gate, None), None
+    else:
+        order = chosen.argsort(stable=True)
+        dispatch, back = Dispatch(chosen[order], None if gate is None else gate[order], counts), order.argsort()
+        x = x[order]
     with slot.filled(dispatch):
-        outputs = run(x if in_order else x[order])
-    back = order.argsort()
+        outputs = run(x)
 
     def put_back(output: Tensor) -> Tensor:
         slot.recall_in_backward(output, dispatch)
-        return output if in_order else output[back]
+        return output if back is None else output[back]
 
     return tree_map_only(Tensor, put_back, outputs)
