@@ -143,9 +143,9 @@ def spoiled(run: Path, folder: Path, **files: Any) -> Path:
     ("files", "sentence"),
     [
         ({"yaml": "img_size: 16"}, "--dataset is missing"),
-        (
-            {"yaml": "img_size: 16", "json": {"mocse_timm": {"dataset": "folder:pets"}}},
-            "says only that it was trained on 'folder:pets'; add it",
+        *(
+            ({"yaml": "img_size: 16", "json": {"mocse_timm": {"dataset": name}}}, f"it was trained on {name!r}; add it")
+            for name in ("folder:pets", "HFDS/user/pets", "torch/mnist")
         ),
         ({"yaml": "img_size: 16", "json": {"mocse_timm": {"dataset": ["digits"]}}}, "--dataset is missing"),
         ({"yaml": "- digits"}, "must hold 'flag: value' lines, got a list"),
@@ -173,6 +173,9 @@ def test_the_best_weights_go_by_the_flags_of_their_run(
     best.mkdir()
     spoiled(run, best, json={"mocse_timm": {"dataset": "folder:pets"}})
     (best / "config.yaml").rename(tmp_path / "config.yaml")
+    with pytest.raises(BadInput, match="says only that it was trained on 'folder:pets'"):  # beside it is no run
+        validate(ValidateConfig(str(best), device="cpu"))
+    (tmp_path / "summary.csv").touch()
     expected = validate(ValidateConfig(str(run), device="cpu"))
     assert validate(ValidateConfig(str(best), device="cpu")) == expected
     monkeypatch.chdir(best)

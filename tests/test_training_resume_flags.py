@@ -17,6 +17,7 @@ from mocse_timm.training.loop import Trainer
 from mocse_timm.training.resume import _load
 
 SMALL = "--img-size 8 --model cifar_preact18 --model-kwargs width=0.125 --batch-size 256 --seed 3".split()
+BY_EPOCHS = ["--no-sched-on-updates"]  # as plateau wants it
 STEPS = 5  # an epoch, of 256 images
 DENSE: dict[str, Any] = {"model": "cifar_preact18", "model_kwargs": {"width": 0.125}}
 ADVMOE: dict[str, Any] = {"model": "advmoe_resnet18", "model_kwargs": {"width": 0.125}, "recipe": "advmoe"}
@@ -123,3 +124,20 @@ def test_an_option_that_changes_what_an_optimiser_keeps_is_refused(tmp_path: Pat
     state_after(tmp_path, 1, **DENSE, opt="adamw")
     with pytest.raises(ValueError, match="the optimiser's amsgrad was False"):
         continued(tmp_path, **DENSE, opt="adamw", opt_kwargs={"amsgrad": True})
+
+
+def test_an_option_that_changes_nothing_of_what_an_optimiser_keeps_counts(tmp_path: Path) -> None:
+    state_after(tmp_path, 1, **DENSE)
+    groups = continued(tmp_path, **DENSE, opt_kwargs={"nesterov": False}).phases[0].optimizer.param_groups
+    assert [group["nesterov"] for group in groups] == [False] * len(groups)
+
+
+@pytest.mark.parametrize(("before", "after"), [("cosine", "none"), ("none", "cosine"), ("step", "plateau")])
+@pytest.mark.filterwarnings("ignore:PlateauLRScheduler is deprecated")
+def test_a_schedule_of_another_kind_is_refused(
+    before: str, after: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--epochs", "1", "--sched", before, "--output", str(tmp_path), "--experiment", "run"]
+    assert run.main([*SMALL, *flags]) == 0
+    assert run.main(["--resume", str(tmp_path / "run"), "--epochs", "2", "--sched", after, *BY_EPOCHS]) == 2
+    assert f"is a state of --sched {before}: continue with that" in capsys.readouterr().err

@@ -138,6 +138,7 @@ def test_expert_loss_weight_zero_trains_on_the_aggregate_alone(tmp_path: Path) -
         (["--sched", "step", "--decay-epochs", "0"], "--decay-epochs is 0.0: give more than 0"),
         (["--sched", "poly", "--decay-rate", "-1"], "--decay-rate is -1.0: give 0 or more"),
         (["--validation-batch-size", "-1"], "--validation-batch-size is -1: give at least 1"),
+        (["--img-size", "2049"], "--img-size is 2049: give at most 2048"),
         (["--validation-batch-size", "0"], "--validation-batch-size is 0: give at least 1"),
     ],
 )

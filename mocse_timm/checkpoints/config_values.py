@@ -13,10 +13,11 @@ from timm.models import PretrainedCfg
 from mocse_timm.checkpoints.kinds import FLAG, NOTHING, TEXT, Kind, group, many, number, text, whole
 from mocse_timm.checks import nearest
 
-__all__ = ["ARGUMENTS", "FACTS", "FETCHING", "check_arguments", "check_facts"]
+__all__ = ["ARGUMENTS", "FACTS", "FETCHING", "LARGEST_SIDE", "check_arguments", "check_facts"]
 
 CHANNELS = whole(1, 65_536)
-SIDE = whole(1, 2048)  # pixels
+LARGEST_SIDE = 2048  # pixels
+SIDE = whole(1, LARGEST_SIDE)
 WINDOW = whole(0, 64)  # pixels; some attention layers go through all pairs of a window's pixels one by one
 CLASSES = whole(0, 100_000)
 WIDTH = number(0, 64, above=True)

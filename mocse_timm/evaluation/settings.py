@@ -17,6 +17,7 @@ from mocse_timm.evaluation.report import check_results_path
 __all__ = ["check_flags", "complete", "without_attacks"]
 
 LARGEST_SEED = 2**32 - 1
+PLAIN_SETS = ("digits", "cifar10", "cifar100")  # names that need nothing else and fetch nothing
 FILES = ("results_file", "corruption_table", "heatmap", "robustbench_json", "baseline")
 
 
@@ -63,7 +64,9 @@ def _flags_file(model: str) -> Path | None:
     folder = run_folder(model)
     if folder is None:
         return None
-    places = (folder, folder.resolve().parent) if folder.resolve().name == "best" else (folder,)
+    around = folder.resolve().parent
+    of_a_run = folder.resolve().name == "best" and (around / "summary.csv").is_file()
+    places = (folder, around) if of_a_run else (folder,)
     return next((file for place in places if (file := place / "config.yaml").is_file()), None)
 
 
@@ -87,7 +90,7 @@ def _named_in_config_json(model: str) -> str:
     name = None if folder is None else read_config(folder).get("mocse_timm", {}).get("dataset")
     if not isinstance(name, str) or not name:
         raise BadInput(f"--dataset is missing, and {model!r} does not say what it was trained on; add it")
-    if name.startswith(("folder:", "hfds/")):  # of a folder only its last part is kept; hfds/ fetches what it is told
+    if name not in PLAIN_SETS:  # of a folder only its last part is kept, and others fetch what they are told
         raise BadInput(f"--dataset is missing, and {model!r} says only that it was trained on {name!r:.60}; add it")
     return name
 

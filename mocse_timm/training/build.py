@@ -146,8 +146,7 @@ def build_loaders(config: TrainConfig, data: DataSplits, accelerator: Accelerato
         "process_index": accelerator.process_index,
         "num_processes": accelerator.num_processes,
     }
-    given = config.validation_batch_size
-    validation_size = 2 * config.batch_size if given is None else given
+    validation_size = config.validation_batch_size or 2 * config.batch_size
     return (
         build_loader(data.train, training=True, batch_size=config.batch_size, augmentation=augmentation, **common),
         build_loader(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from mocse_timm.attacks.budget import Budget
+from mocse_timm.checkpoints.config_values import LARGEST_SIDE
 from mocse_timm.checks import BadInput
 from mocse_timm.flags import KeyValues, Pixels
 
@@ -220,6 +221,8 @@ class TrainConfig:
         for name in ("lr", "lr_base", "clip_grad", "router_lr", "router_clip_grad", "decay_epochs"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give more than 0")
+        if self.img_size is not None and self.img_size > LARGEST_SIDE:  # config.json, which tells it, would be refused
+            raise BadInput(f"--img-size is {self.img_size}: give at most {LARGEST_SIDE}")
         if self.expert_loss_weight == self.aggregate_loss_weight == 0:
             raise BadInput("--expert-loss-weight and --aggregate-loss-weight are both 0: nothing would be learned")
         if self.recipe != "standard" and (self.mixup > 0 or self.cutmix > 0):

@@ -54,8 +54,7 @@ def _for_training(config: TrainConfig, model: nn.Module) -> str:
 
 
 def _for_validation(config: TrainConfig) -> str:
-    given = config.validation_batch_size
-    size = 2 * config.batch_size if given is None else given
+    size = config.validation_batch_size or 2 * config.batch_size
     if size == 1:
         return "in validation of one image at a time: use a smaller --img-size, or a smaller model"
     smaller = f"--validation-batch-size {size // 2}"

@@ -24,6 +24,11 @@ AUTO = "auto"
 
 # in an optimiser's groups of parameters: what does not follow from the flags; the second counts Lookahead's steps
 STATE = ("params", "lookahead_step")
+SWITCHES = ("amsgrad", "centered")
+KEPT = {
+    "none": "no schedule",
+    "plateau": "plateau",
+}  # what a state holds of a schedule, by --sched; else a function of time
 
 
 def find_run(config: TrainConfig) -> Path | None:
@@ -69,7 +74,7 @@ def _flags_kept(trainer: Trainer) -> Iterator[None]:
     learning rate of ``plateau`` depends on the past; it is scaled where the rate it began with has changed.
 
     Raises:
-        ValueError: if an option is switched on or off, such as amsgrad, on which hangs what an optimiser keeps.
+        ValueError: if an option is switched on or off on which hangs what an optimiser keeps.
     """
     schedules = [dict(vars(scheduler)) for scheduler in trainer.schedulers]
     built = [[dict(group) for group in phase.optimizer.param_groups] for phase in trainer.phases]
@@ -79,9 +84,9 @@ def _flags_kept(trainer: Trainer) -> Iterator[None]:
     for phase, groups in zip(trainer.phases, built, strict=True):
         for group, before in zip(phase.optimizer.param_groups, groups, strict=True):
             options: dict[str, Any] = {k: v for k, v in before.items() if k not in STATE}
-            for name, value in options.items():
-                if isinstance(value, bool) and group.get(name) is (not value):
-                    raise ValueError(f"the optimiser's {name} was {group[name]}")
+            for name in SWITCHES:
+                if options.get(name) != group.get(name):
+                    raise ValueError(f"the optimiser's {name} was {group.get(name)}")
             if trainer.config.sched == "plateau" and trainer.progress.epoch:
                 options["lr"] = group["lr"] * (options["initial_lr"] / group["initial_lr"])
             group.update(options)
@@ -130,6 +135,9 @@ def load_state(trainer: Trainer, folder: RunFolder, warn: Callable[[str], None])
     opt = before.get("opt", trainer.config.opt)
     if opt != trainer.config.opt:
         raise BadInput(f"--resume {folder.path}: {state.name} is a state of --opt {opt}: continue with that")
+    sched = before.get("sched", trainer.config.sched)
+    if KEPT.get(sched) != KEPT.get(trainer.config.sched):
+        raise BadInput(f"--resume {folder.path}: {state.name} is a state of --sched {sched}: continue with that")
     for name in ("batch_size", "grad_accum_steps", "seed"):
         if step and before.get(name) != getattr(trainer.config, name):
             raise BadInput(
