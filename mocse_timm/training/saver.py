@@ -1,8 +1,11 @@
 """When a training's state is saved, by all its processes together."""
 
+import errno
+import os
 import shlex
 import signal
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +35,16 @@ def _refusal(error: Exception) -> str | None:
         return error.strerror or str(error)
     by_torch = any(sign in str(error) for sign in ("PytorchStreamWriter", "unexpected pos", "iostream error"))
     return str(error).splitlines()[0] if by_torch or isinstance(error, SafetensorError) else None
+
+
+def _refuse_files_cut_short(state: Path) -> None:
+    """Raise OSError for a file of torch's without its end: torch 2.6 is silent if the disk is full there.
+
+    Its files are zips, whose list of contents comes last.
+    """
+    for file in state.rglob("*"):
+        if file.suffix in (".bin", ".pkl", ".pt") and not zipfile.is_zipfile(file):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
 
 
 class Saver:
@@ -130,6 +143,7 @@ class Saver:
             accelerator.save_state(str(unfinished))
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
+                _refuse_files_cut_short(unfinished)
                 files.complete(unfinished)
         except (OSError, SafetensorError, RuntimeError) as error:
             reason = _refusal(error)
