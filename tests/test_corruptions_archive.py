@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_archives import pixels_of, write_arrays, write_class_folders, write_generated
+from small_archives import pixels_of, write_arrays, write_class_folders
 
 from mocse_timm.checks import BadInput
 from mocse_timm.corruptions import npy_layout
@@ -221,32 +221,6 @@ def test_broken_class_folders_get_one_sentence(tmp_path: Path) -> None:
     shutil.rmtree(root / "pixelate/4")
     with pytest.raises(BadInput, match="pixelate lacks severity 4"):
         find_archive(root)
-
-
-def test_generated_folders_are_found_by_their_data_set_after_official_ones(tmp_path: Path) -> None:
-    made = write_generated(tmp_path, "cifar10", NAMES, LABELS)
-    assert found(tmp_path, "cifar10").title == "generated (mocse_timm 0.1.0, seed 0)"
-    assert find_archive(tmp_path, "cifar100") is None
-    with pytest.raises(BadInput, match="made from cifar10 and not from digits"):
-        find_archive(made, "digits")
-    write_generated(tmp_path, "cifar10", NAMES, LABELS, seed=1)
-    with pytest.raises(BadInput, match="holds generated-cifar10-seed0, generated-cifar10-seed1: name the one"):
-        find_archive(tmp_path, "cifar10")
-    write_arrays(tmp_path / "CIFAR-10-C", NAMES, LABELS)
-    assert found(tmp_path, "cifar10").title == "CIFAR-10-C"
-
-
-def test_a_generated_folder_must_hold_what_its_manifest_says(tmp_path: Path) -> None:
-    folder = write_generated(tmp_path, "small", NAMES, LABELS)
-    (folder / "fog.npy").unlink()
-    with pytest.raises(BadInput, match="fog.npy is missing"):
-        find_archive(folder)
-    (folder / "MANIFEST.json").write_text('{"files": {}}')
-    with pytest.raises(BadInput, match="MANIFEST.json cannot be used .KeyError: 'dataset'.: remove the folder"):
-        find_archive(folder)
-    (folder / "MANIFEST.json").write_text("{")
-    with pytest.raises(BadInput, match="MANIFEST.json cannot be used .JSONDecodeError"):
-        find_archive(folder)
 
 
 def test_published_facts_are_complete() -> None:

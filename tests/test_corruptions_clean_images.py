@@ -9,8 +9,8 @@ from PIL import Image
 
 from mocse_timm.checks import BadInput
 from mocse_timm.corruptions import clean_images
-from mocse_timm.corruptions.clean_images import load_clean
-from mocse_timm.data import MemoryImages, load_data
+from mocse_timm.corruptions.clean_images import CleanImages, load_clean
+from mocse_timm.data import FileImages, MemoryImages, build_loader, load_data
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +48,60 @@ def test_large_images_are_cut_as_those_of_imagenet_c(tmp_path: Path) -> None:
     expected = np.asarray(pixels.crop((58, 16, 58 + 224, 16 + 224)))
     assert images.shape == (4, 224, 224, 3)
     assert np.array_equal(images[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("img_size", "crop_pct", "kept"), [(None, None, 1.0), (96, None, 0.875), (100, None, 0.875), (96, 1.0, 1.0)]
+)
+def test_crop_is_the_one_that_was_applied(
+    tmp_path: Path, img_size: int | None, crop_pct: float | None, kept: float
+) -> None:
+    """What a model with that crop_pct is shown, of images that have the size asked for, too."""
+    write_folder(tmp_path, height=100, width=100)
+    clean = load_clean(f"folder:{tmp_path}", img_size=img_size, crop_pct=crop_pct)
+    assert clean.crop_pct == kept
+    data = load_data(f"folder:{tmp_path}", model_size=clean.side)
+    loader = build_loader(data.validation, training=False, batch_size=9, image_size=clean.side, crop_pct=kept)
+    (shown, _), *rest = loader
+    assert not rest
+    pixels = np.stack([clean.one(index) for index in range(len(clean))])
+    assert np.array_equal((shown * 255).round().byte().permute(0, 2, 3, 1).numpy(), pixels)
+
+
+def test_small_images_are_used_whole(tmp_path: Path) -> None:
+    write_folder(tmp_path, height=48, width=40)
+    assert load_clean("digits").crop_pct == load_clean("digits", img_size=224).crop_pct == 1.0
+    assert load_clean(f"folder:{tmp_path}", img_size=32).crop_pct == 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"crop_pct": 0.9}, "--crop-pct 0.9: images of folder:.* are used whole, at 100 pixels; .* with --img-size"),
+        ({"crop_pct": 0.0, "img_size": 96}, "--crop-pct is 0.0: give the part of the side that is kept, such as 0.875"),
+        ({"crop_pct": 1.5, "img_size": 96}, "--crop-pct is 1.5"),
+    ],
+)
+def test_crops_that_cannot_be_applied_get_one_sentence(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    write_folder(tmp_path, height=100, width=100)
+    with pytest.raises(BadInput, match=message):
+        load_clean(f"folder:{tmp_path}", **options)
+
+
+@pytest.mark.parametrize("error", [OSError("image file is truncated"), SyntaxError("broken PNG file")])
+def test_a_picture_that_timm_cannot_read_is_named_by_its_number(error: Exception) -> None:
+    class Unreadable:
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+            if index == 2:
+                raise error
+            return Image.new("RGB", (32, 32)), 0
+
+    clean = CleanImages("torch/pets", "validation", 32, FileImages(Unreadable()))
+    with pytest.raises(BadInput, match=f"image 2 of torch/pets cannot be read .{error}.: replace or remove it"):
+        list(clean.chunks())
 
 
 def convert(root: Path, mode: str) -> None:

@@ -74,6 +74,14 @@ def test_unknown_archives_are_refused_with_the_nearest_name(tmp_path: Path) -> N
         download_archive("cifar11-c", tmp_path)
 
 
+@pytest.mark.parametrize("mirror", ["zenodo.example.org", "file:///etc", "ftp://zenodo.example.org"])
+def test_a_mirror_without_http_is_one_sentence(mirror: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ZENODO_VARIABLE, mirror)
+    with pytest.raises(BadInput, match=f"MOCSE_TIMM_ZENODO is '{mirror}': give the mirror's whole address, https://"):
+        download_archive("cifar10-c", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_data_dir_that_cannot_be_made_is_one_sentence() -> None:
     with pytest.raises(BadInput, match="cannot write into .* give another --data-dir"):
         download_archive("cifar10-c", Path(__file__) / "below-a-file")

@@ -81,6 +81,7 @@ def test_the_folder_says_that_it_is_generated_and_from_what(whole: Path) -> None
     facts = json.loads((whole / "MANIFEST.json").read_text())
     assert whole.name == "generated-small-seed0"
     assert facts["title"].startswith("generated (mocse_timm ") and facts["title"].endswith(", seed 0)")
+    assert facts["crop_pct"] == 1.0
     assert facts["complete"] and facts["wanted"] == list(NAMES) and facts["dataset"] == "small"
     assert set(facts["versions"]) == {"mocse_timm", "numpy", "scipy", "pillow", "opencv"}
     assert set(contents(whole)) == {"MANIFEST.json", "labels.npy", *(f"{name}.npy" for name in NAMES)}

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,40 @@ def test_other_images_are_compared_as_two_samples(changes: dict[str, Any]) -> No
     assert astuple(comparison.means["all"]) == pytest.approx((-20, binomial))
     verdict = judge(comparison.clean, comparison.means["all"], mixture_against_dense=False)
     assert "did not see the same images" in render_corruptions(scores_of(first(6)), comparison, verdict)
+
+
+@pytest.mark.parametrize("name", ["side", "crop_pct"])
+def test_other_sides_and_crops_are_not_paired_and_what_is_not_known_is_taken_to_be_equal(name: str) -> None:
+    def paired(ours: float | None, theirs: float | None) -> bool:
+        a, b = (replace(scores_of(first(6)), **{name: value}) for value in (ours, theirs))
+        return compare(a, b, "dense").paired
+
+    assert paired(1.0, 1.0) and paired(1.0, None) and paired(None, 1.0) and paired(None, None)
+    assert not paired(1.0, 0.875)
+
+
+def test_a_baseline_of_before_sides_were_kept_is_read_and_paired(tmp_path: Path) -> None:
+    file = written(tmp_path, scores_of(first(8), side=32, crop_pct=1.0))
+    content = json.loads(file.read_text())
+    assert (content["corruptions"].pop("side"), content["corruptions"].pop("crop_pct")) == (32, 1.0)
+    file.write_text(json.dumps(content))
+    old = read_baseline(file)
+    asked = {"dataset": "cifar10", "split": "validation", "corruptions": ("fog",), "severities": (1,)}
+    check_comparable(old, **asked, side=32)
+    assert compare(scores_of(first(6), side=32, crop_pct=1.0), old.scores, "dense").paired
+    assert compare(old.scores, old.scores, "dense").paired
+
+
+def test_the_report_says_where_clean_standard_errors_are_not_paired() -> None:
+    unknown = scores_of(first(6), clean_correct=None)
+    comparison = compare(unknown, scores_of(first(8)), "dense")
+    assert comparison.paired and not comparison.clean_paired
+    verdict = judge(comparison.clean, comparison.means["all"], mixture_against_dense=False)
+    said = "paired over the 10 images that both saw corrupted, binomial on clean images"
+    assert said in render_corruptions(unknown, comparison, verdict)
+    both = compare(scores_of(first(6)), scores_of(first(8)), "dense")
+    assert both.clean_paired
+    assert "saw, and tell nothing" in render_corruptions(scores_of(first(6)), both, verdict)
 
 
 def test_only_corruptions_that_both_have_are_compared() -> None:
@@ -194,11 +228,12 @@ def test_a_baseline_with_answers_cut_off_is_refused(tmp_path: Path) -> None:
         ({"split": "train"}, r"this run of cifar10 \(train\)"),
         ({"corruptions": ("snow",)}, "has none of these corruptions, only fog"),
         ({"severities": (1, 2)}, "lacks severity 2"),
+        ({"side": 64}, "is of 32x32 pixels, this run of 64x64, .* score both models with the same --img-size"),
     ],
 )
 def test_baselines_of_something_else_are_refused(changes: dict[str, Any], sentence: str, tmp_path: Path) -> None:
-    baseline = read_baseline(written(tmp_path, scores_of(first(6), ["fog"], (1,))))
-    asked = {"dataset": "cifar10", "split": "validation", "corruptions": ("fog",), "severities": (1,)}
+    baseline = read_baseline(written(tmp_path, scores_of(first(6), ["fog"], (1,), side=32)))
+    asked = {"dataset": "cifar10", "split": "validation", "corruptions": ("fog",), "severities": (1,), "side": 32}
     check_comparable(baseline, **asked)
     with pytest.raises(BadInput, match=sentence):
         check_comparable(baseline, **(asked | changes))

@@ -10,6 +10,8 @@ import torch
 from images_on_disk import random_pixels, write_folder, write_image
 from timm.models import save_for_hf
 
+from mocse_timm.corruptions import npy_layout
+from mocse_timm.evaluation import scorer
 from mocse_timm.evaluation.run import main
 
 
@@ -47,6 +49,35 @@ def test_folders_are_scored_in_their_own_order(flags: list[str], tmp_path: Path)
     assert found["num_images"] == 10
     assert found["clean"]["num_images"] == 4 and "correct" not in found["clean"]  # the clean images are other ones
     assert found["source"] == "archive (of unknown origin)"
+
+
+def test_folders_of_images_of_another_size_are_refused(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_cells(tmp_path / "archive", ("ant", "zebra"))
+    assert main([*flags, "--img-size", "64"]) == 2
+    printed = capsys.readouterr()
+    assert "are 32x32 pixels, and this run takes 64x64: give --img-size 32" in printed.err
+    assert printed.out == ""
+
+
+def test_cells_read_from_files_have_the_pixels_of_those_in_memory(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that is shown 0.875 of its photographs is shown an archive's images whole."""
+    archive = tmp_path / "arrays"
+    archive.mkdir()
+    pixels = np.array([random_pixels(number, 32, 32) for number in range(4)])
+    np.save(archive / "fog.npy", np.concatenate([pixels] * 5))
+    np.save(archive / "labels.npy", np.tile([0, 0, 1, 1], 5))
+    monkeypatch.setattr(scorer, "crop_of", lambda model, split: 0.875)
+    found = []
+    for largest in (10**9, 1):
+        monkeypatch.setattr(npy_layout, "LARGEST_CELL", largest)
+        file = tmp_path / f"{largest}.json"
+        assert main([*flags[:-1], str(archive), "--severities", "1", "--results-file", str(file)]) == 0
+        found.append(json.loads(file.read_text())["corruptions"]["cells"]["fog"]["1"])
+    assert found[0] == found[1]
 
 
 def test_folders_of_other_classes_are_refused(

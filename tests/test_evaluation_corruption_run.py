@@ -13,6 +13,7 @@ import yaml
 from corruption_scores import scores_of
 from fitted_digits import fitted
 from PIL import Image
+from small_archives import write_generated
 from timm.models import save_for_hf
 
 from mocse_timm.corruptions.corrupt import corrupt
@@ -256,7 +257,26 @@ def test_archives_of_other_images_are_refused(dense: Path, tmp_path: Path, capsy
     assert main(flags) == 2
     assert "do not match the clean images" in capsys.readouterr().err
     assert main([*flags[:-1], str(archive_of(tmp_path / "other", seed=0)), "--img-size", "64"]) == 2
-    assert "images in memory are (3, 32, 32) but batches of (3, 64, 64)" in capsys.readouterr().err
+    said = "are 32x32 pixels, and this run takes 64x64: give --img-size 32, or --corruption-source generated"
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_of_another_seed_is_not_used_and_it_is_said(
+    dense: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_generated(tmp_path, "digits", ("fog",), (0, 1, 2))
+    flags = ["--data-dir", str(tmp_path), "--corruptions", "fog", "--severities", "2", "--corruption-images", "5"]
+    found = scored(dense, tmp_path / "a.json", *flags, "--corruption-seed", "7")["corruptions"]
+    assert found["source"].endswith(", seed 7)") and (found["side"], found["crop_pct"]) == (32, 1.0)
+    assert "generated-digits-seed0 is made with seed 0, --corruption-seed is 7" in capsys.readouterr().out
+
+
+def test_a_baseline_of_another_size_is_refused(dense: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--corruptions", "fog", "--severities", "2", "--corruption-images", "5"]
+    scored(dense, tmp_path / "a.json", *flags)
+    capsys.readouterr()
+    assert main([str(dense), *FLAGS, *flags, "--baseline", str(tmp_path / "a.json"), "--img-size", "64"]) == 2
+    assert "is of 32x32 pixels, this run of 64x64" in capsys.readouterr().err
 
 
 def test_gray_models_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from small_archives import pixels_of, write_class_folders
 from torch import Tensor, nn
 
 from mocse_timm.checks import BadInput
@@ -47,6 +48,9 @@ def make_loader(split: Any, share: Share = Share(), batch_size: int = 4, side: i
     )
 
 
+at_64 = partial(make_loader, side=64)
+
+
 def generated(split: Any, **changes: Any) -> GeneratedSource:
     options: dict[str, Any] = {
         "corruptions": NAMES,
@@ -55,6 +59,7 @@ def generated(split: Any, **changes: Any) -> GeneratedSource:
         "share": Share(),
         "make_loader": make_loader,
         "device": CPU,
+        "side": 32,
         "workers": 0,
     }
     return GeneratedSource(split, **(options | changes))
@@ -190,18 +195,20 @@ def planted(folder: Path, **changes: Any) -> ArchiveSource:
         "corruptions": NAMES,
         "severities": (1, 2, 3, 4, 5),
         "chosen": choose_images(8, None),
-        "num_images": 8,
+        "labels": torch.arange(8) % 4,
+        "stems": None,
+        "side": 32,
         "share": Share(),
         "make_loader": make_loader,
     }
     return ArchiveSource(archive, **(options | changes))
 
 
-def scored(source: Any, clean_labels: np.ndarray, model: nn.Module | None = None) -> Any:
+def scored(source: Any, clean_labels: np.ndarray, model: nn.Module | None = None, **options: Any) -> Any:
     labels = torch.from_numpy(clean_labels)
     clean = Predictions(nn.functional.one_hot(labels.roll(2), 4).float(), labels)
     answers = answer_cells(model or Planted(), source, device=CPU, accelerator=Accelerator())
-    return score_answers(answers, clean, source, dataset="cifar10", split="validation", mixture=False)
+    return score_answers(answers, clean, source, dataset="cifar10", split="validation", mixture=False, **options)
 
 
 def test_accuracies_of_planted_answers_are_known(tmp_path: Path) -> None:
@@ -227,6 +234,30 @@ def test_fewer_images_are_the_chosen_ones_clean_and_corrupted(tmp_path: Path) ->
     assert scores.images != other.images
 
 
+@pytest.mark.parametrize(
+    ("clean_stems", "known"),
+    [(tuple("abcdefgh"), True), (tuple("abcdefgi"), False), (tuple("abcdefg"), False), (None, False)],
+)
+def test_clean_files_of_other_names_are_counted_whole(
+    clean_stems: tuple[str, ...] | None, known: bool, tmp_path: Path
+) -> None:
+    """Sorted by class, any two folders with as many images a class have the same labels."""
+    labels = planted_archive(tmp_path / "CIFAR-10-C", RIGHT)
+    source = planted(tmp_path / "CIFAR-10-C", stems=tuple("abcdefgh"), chosen=choose_images(8, 3))
+    scores = scored(source, labels, clean_stems=clean_stems)
+    assert (scores.clean_correct is not None) == known
+    assert scores.clean_images == (3 if known else 8)
+
+
+def test_scores_say_side_and_crop(tmp_path: Path) -> None:
+    labels = planted_archive(tmp_path / "CIFAR-10-C", RIGHT)
+    read = scored(planted(tmp_path / "CIFAR-10-C", severities=(3,)), labels)
+    assert (read.side, read.crop_pct) == (32, None)
+    black = MemoryImages(torch.zeros(8, 3, 32, 32, dtype=torch.uint8), torch.arange(8) % 4)
+    made = scored(generated(black, corruptions=("contrast",), crop_pct=0.875), labels)
+    assert (made.side, made.crop_pct) == (32, 0.875)
+
+
 def test_clean_images_in_another_order_are_counted_whole(tmp_path: Path) -> None:
     labels = planted_archive(tmp_path / "CIFAR-10-C", RIGHT)
     scores = scored(planted(tmp_path / "CIFAR-10-C", chosen=choose_images(8, 3)), np.sort(labels))
@@ -245,4 +276,24 @@ def test_scores_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 def test_a_cell_of_another_length_is_refused(tmp_path: Path) -> None:
     planted_archive(tmp_path / "CIFAR-10-C", RIGHT)
     with pytest.raises(BadInput, match="has 8 images of gaussian_noise at severity 1, and 9 in another cell"):
-        list(replace(planted(tmp_path / "CIFAR-10-C"), num_images=9).parts())
+        list(replace(planted(tmp_path / "CIFAR-10-C"), labels=torch.arange(9)).parts())
+
+
+def test_a_cell_with_other_images_of_a_class_is_refused(tmp_path: Path) -> None:
+    """Eight images in each cell, but one more of class b and one fewer of class c in the last."""
+    folder = write_class_folders(tmp_path / "set-C", ("fog", "pixelate"), ("a", "b", "c", "d"))
+    (folder / "pixelate/5/c/1.JPEG").rename(folder / "pixelate/5/b/2.JPEG")
+    source = planted(folder, corruptions=("fog", "pixelate"), labels=torch.arange(8) // 2, side=64, make_loader=at_64)
+    with pytest.raises(BadInput, match="another number of images of class 1 in pixelate at severity 5 than in another"):
+        list(source.parts())
+
+
+def test_files_of_an_archive_are_read_as_they_are_and_none_of_another_size(tmp_path: Path) -> None:
+    folder = write_class_folders(tmp_path / "set-C", ("fog",), ("a", "b", "c", "d"))
+    Image.fromarray(np.zeros((64, 65, 3), dtype=np.uint8)).save(folder / "fog/5/d/1.JPEG", format="PNG")
+    options = {"corruptions": ("fog",), "labels": torch.arange(8) // 2, "side": 64, "make_loader": at_64}
+    for part in planted(folder, severities=(1, 2), **options).parts():
+        written = pixels_of("fog", part.column + 1, 8, side=64)[part.places]
+        np.testing.assert_array_equal((part.images * 255).round().byte().permute(0, 2, 3, 1), written)
+    with pytest.raises(BadInput, match="image 7 of fog at severity 5 in .*set-C is 64x65 pixels, the first .* 64x64"):
+        list(planted(folder, severities=(5,), **options).parts())

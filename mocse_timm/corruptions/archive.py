@@ -1,5 +1,6 @@
 """Archives of corrupted images on disk, official or generated: found, checked and read a cell at a time."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from os.path import expanduser
 from pathlib import Path
@@ -16,10 +17,16 @@ from mocse_timm.corruptions.npy_layout import LABELS, npy_file, open_npy_layout
 from mocse_timm.data.cifar import CIFAR_SETS
 from mocse_timm.data.splits import FileImages, MemoryImages
 
-__all__ = ["GENERATED_PREFIX", "Archive", "find_archive", "open_archive"]
+__all__ = ["Archive", "find_archive", "generated_name", "open_archive"]
 
 GENERATED_PREFIX = "generated-"
 """How the name of every folder begins that ``python -m mocse_timm.corruptions`` writes."""
+
+
+def generated_name(dataset: str, split: str, seed: int | str) -> str:
+    """Return the name of the folder for a data set's public name, such as ``generated-cifar10-seed0``."""
+    dataset = dataset.removeprefix("folder:").replace(":", "-").replace("/", "-")
+    return f"{GENERATED_PREFIX}{dataset}{'' if split == 'validation' else f'-{split}'}-seed{seed}"
 
 
 class Layout(Protocol):
@@ -187,7 +194,19 @@ def _refuse_another_set(archive: Archive, dataset: str) -> None:
         )
 
 
-def find_archive(folder: str | Path, dataset: str | None = None) -> Archive | None:
+def _manifest_of(place: Path, name: str | None) -> Manifest | None:
+    """Return a folder's manifest; None for one that cannot be read if the folder is by its name of another set."""
+    try:
+        return read_manifest(place)
+    except BadInput:
+        if name is None or place.name.startswith(generated_name(name, "validation", "")):
+            raise
+        return None
+
+
+def find_archive(
+    folder: str | Path, dataset: str | None = None, fits: Callable[[Path, Manifest], bool] | None = None
+) -> Archive | None:
     """Return the archive that is in ``folder``, or None if there is none.
 
     ``folder`` is an archive itself, or holds one as a folder under its distributed name (``CIFAR-10-C``,
@@ -198,6 +217,7 @@ def find_archive(folder: str | Path, dataset: str | None = None) -> Archive | No
         folder: to look into.
         dataset: name of the clean set, as for ``load_data``; archives inside ``folder`` that are made from another
             are passed over. None for any.
+        fits: whether an archive of ours is wanted, by its folder and manifest; others are passed over. None for all.
 
     Raises:
         BadInput: if it is broken, truncated or unfinished, if ``folder`` itself is an archive of another data set, or
@@ -209,13 +229,15 @@ def find_archive(folder: str | Path, dataset: str | None = None) -> Archive | No
     if archive is not None:
         if name is not None:
             _refuse_another_set(archive, name)
-        return archive
+        refused = fits is not None and archive.manifest is not None and not fits(folder, archive.manifest)
+        return None if refused else archive
     official = [folder / title for title in OFFICIAL if name is None or _made_from(title, name)]
     found = [place for place in official if place.is_dir()]
     if not found and folder.is_dir():
         for place in sorted(folder.glob(f"{GENERATED_PREFIX}*")):
-            manifest = read_manifest(place)
-            if manifest and manifest.split == "validation" and name in (None, manifest.dataset):
+            manifest = _manifest_of(place, name)
+            ours = manifest and manifest.split == "validation" and name in (None, manifest.dataset)
+            if manifest and ours and (fits is None or fits(place, manifest)):
                 found.append(place)
     if len(found) > 1:
         raise BadInput(f"{folder} holds {', '.join(place.name for place in found)}: name the one to use")

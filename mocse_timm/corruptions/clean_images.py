@@ -25,7 +25,19 @@ from mocse_timm.data.splits import DataSplits, FileImages, MemoryImages
 __all__ = ["CleanImages", "load_clean"]
 
 SMALL = 64  # pixels; larger images are resized and cropped as ImageNet-C's were, smaller ones only resized
+CROP_PCT = 0.875  # of the side of larger images: 224 of 256
 CHUNK_VALUES = 2**21  # of uint8 in a chunk: 682 images of 32x32, 13 of 224x224
+
+
+def _opened(part: FileImages, index: int, dataset: str) -> tuple[Image.Image, int]:
+    """Return one image as it is stored, decoded, and its label."""
+    try:
+        image, label = part.dataset[index][:2]
+        image.load()
+        return image, int(label)
+    except (OSError, SyntaxError) as error:  # of timm's and torchvision's sets, which name no file
+        reason = " ".join(str(error).split())
+        raise BadInput(f"image {index} of {dataset} cannot be read ({reason}): replace or remove it") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +50,8 @@ class CleanImages:
         side: in pixels, of every image that :meth:`chunks` gives.
         part: the images; those from files may have other sizes if ``resize``.
         resize: bring images from files to ``side``.
+        crop: the part of the side that is kept of images from files which :func:`file_transform` resizes and crops;
+            None where images are used whole.
     """
 
     dataset: str
@@ -45,26 +59,31 @@ class CleanImages:
     side: int
     part: MemoryImages | FileImages
     resize: bool = False
+    crop: float | None = None
+
+    @property
+    def crop_pct(self) -> float:
+        """The part of each image's side that is kept."""
+        return self.crop or 1.0
 
     def __len__(self) -> int:
         return len(self.part)
 
     def _from_file(self, index: int) -> tuple[np.ndarray, int]:
         assert isinstance(self.part, FileImages), "images in memory need no decoding"
-        image, label = self.part.dataset[index][:2]
+        image, label = _opened(self.part, index, self.dataset)
         image = image.convert("RGB")
+        if self.crop is not None:
+            shrink = file_transform(self.side, Augmentation(), training=False, crop_pct=self.crop)
+            return shrink(image).permute(1, 2, 0).numpy(), label
         if image.size != (self.side, self.side):
             if not self.resize:
                 raise BadInput(
                     f"image {index} of {self.dataset} is {image.height}x{image.width} pixels, the first is "
                     f"{self.side}x{self.side}: pass --img-size N to bring them to one size"
                 )
-            if max(image.size) <= SMALL:
-                image = image.resize((self.side, self.side), Image.Resampling.BILINEAR)
-            else:
-                shrink = file_transform(self.side, Augmentation(), training=False, crop_pct=0.875)
-                return shrink(image).permute(1, 2, 0).numpy(), int(label)
-        return np.asarray(image), int(label)
+            image = image.resize((self.side, self.side), Image.Resampling.BILINEAR)
+        return np.asarray(image), label
 
     def chunks(self, num_threads: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Give (B, side, side, 3) uint8 and (B,) int64, all N in order; no more than a few chunks are in memory.
@@ -105,22 +124,33 @@ def _refuse_gray(modes: list[str], dataset: str) -> None:
         raise BadInput(f"images of {dataset} have transparency ({clear[0]}), which a model never sees: make them RGB")
 
 
-def _from_folder(path: str, dataset: str, split: str) -> tuple[DataSplits, tuple[int, int]]:
-    """List a folder's images without decoding them; return the set and the (height, width) of the part's first."""
+def _from_folder(path: str, dataset: str, split: str) -> tuple[DataSplits, list[tuple[int, int]]]:
+    """List a folder's images without decoding them; return the set and (height, width) of each class's first image."""
     layout = read_layout(Path(expanduser(path)))
     parts = [
         FileImages(ImageFiles(part, "RGB"), torch.tensor(part.labels)) for part in (layout.train, layout.validation)
     ]
     files = layout.train if split == "train" else layout.validation
     sample = files.first_of_each_class()
-    size = stored_size(sample[0])
+    sizes = [stored_size(file) for file in sample]  # says which file is no image
     modes: list[str] = []
     for file in sample:
-        stored_size(file)  # says which file is no image
         with Image.open(file) as image:
             modes.append(image.mode)
     _refuse_gray(modes, dataset)
-    return DataSplits(dataset, parts[0], parts[1], layout.class_names), size
+    return DataSplits(dataset, parts[0], parts[1], layout.class_names), sizes
+
+
+def _check_crop(crop_pct: float | None, side: int, dataset: str, *, used: bool) -> None:
+    if crop_pct is None:
+        return
+    if not 0 < crop_pct <= 1:
+        raise BadInput(f"--crop-pct is {crop_pct}: give the part of the side that is kept, such as {CROP_PCT}")
+    if not used:
+        raise BadInput(
+            f"--crop-pct {crop_pct}: images of {dataset} are used whole, at {side} pixels; it is for images from files "
+            f"above {SMALL} pixels and goes with --img-size"
+        )
 
 
 def load_clean(
@@ -130,21 +160,25 @@ def load_clean(
     data_dir: str | None = None,
     download: bool = False,
     img_size: int | None = None,
+    crop_pct: float | None = None,
     train_split: str = "train",
     val_split: str = "validation",
 ) -> CleanImages:
     """Open one part of the data set ``dataset``; names are those of :func:`mocse_timm.data.load_data`.
 
     Images keep their size, which has to be one and square, unless ``img_size`` is given: then images of up to 64
-    pixels are resized to it, larger ones resized and cropped in the middle as ImageNet-C's were (to 256 and 224).
+    pixels, judged by the first of each class, are resized to it, and larger ones from files resized and cropped in the
+    middle: ``crop_pct`` of their shorter side is kept, by default 0.875 as in ImageNet-C (224 of 256).
 
     Raises:
-        BadInput: for a set that cannot be opened, gray or transparent pictures, or sides under 32 pixels.
+        BadInput: for a set that cannot be opened, gray or transparent pictures, sides under 32 pixels, or a
+            ``crop_pct`` that is out of range or without effect.
     """
     if img_size is not None and img_size < SMALLEST_SIDE:
         raise BadInput(f"--img-size {img_size}: corruptions need sides of {SMALLEST_SIDE} pixels or more")
     if dataset.startswith("folder:") and dataset != "folder:":
-        data, (height, width) = _from_folder(dataset.removeprefix("folder:"), dataset, split)
+        data, sizes = _from_folder(dataset.removeprefix("folder:"), dataset, split)
+        small = None  # as models are shown small images of folders: resized, whatever their shape
     else:
         try:
             data = load_data(
@@ -163,11 +197,13 @@ def load_clean(
             ) from None
         part = data.train if split == "train" else data.validation
         if isinstance(part, MemoryImages):
-            height, width = part.images.shape[2:]
+            sizes = [(part.images.shape[2], part.images.shape[3])]
         else:
-            first = part.dataset[0][0]
+            first, _ = _opened(part, 0, dataset)
             _refuse_gray([first.mode], dataset)
-            height, width = first.height, first.width
+            sizes = [(first.height, first.width)]
+        small = None if isinstance(part, MemoryImages) else 1.0
+    (height, width), largest = sizes[0], max(map(max, sizes))
     part = data.train if split == "train" else data.validation
     if img_size is None and height != width:
         raise BadInput(f"images of {dataset} are {height}x{width} pixels, not square: pass --img-size N to resize them")
@@ -177,4 +213,8 @@ def load_clean(
             f"images of {dataset} are {height}x{width} pixels, and corruptions need sides of {SMALLEST_SIDE} or more: "
             f"pass --img-size {SMALLEST_SIDE} to enlarge them"
         )
-    return CleanImages(data.public_name, split, side, part, resize=img_size is not None)
+    crop = small if largest <= SMALL else crop_pct or CROP_PCT
+    if img_size is None or isinstance(part, MemoryImages):
+        crop = None
+    _check_crop(crop_pct, side, dataset, used=crop is not None and largest > SMALL)
+    return CleanImages(data.public_name, split, side, part, resize=img_size is not None, crop=crop)

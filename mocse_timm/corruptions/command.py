@@ -25,6 +25,7 @@ def _clean(config: CorruptionsConfig) -> CleanImages:
         data_dir=config.data_dir,
         download=config.dataset_download,
         img_size=config.img_size,
+        crop_pct=config.crop_pct,
         train_split=config.train_split,
         val_split=config.val_split,
     )

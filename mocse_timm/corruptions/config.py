@@ -26,6 +26,8 @@ class CorruptionsConfig:
     """Name of the validation part, likewise."""
     img_size: int | None = None
     """Image side in pixels; by default the stored one. It picks the strengths: from 32, from 64 or from 224 pixels."""
+    crop_pct: float | None = None
+    """With --img-size, the part kept of the side of images above 64 pixels; by default 0.875, as in ImageNet-C."""
 
     corruptions: tuple[str, ...] = ("all",)
     """Names, groups (noise blur weather digital extra), 15 or all. Frost needs photographs, else it is left out."""

@@ -47,10 +47,13 @@ def download_archive(
         progress: show bars.
 
     Raises:
-        BadInput: for an unknown name, and whatever goes wrong with the network, the disk or the files.
+        BadInput: for an unknown name, a ``base_url`` without http:// or https://, and whatever goes wrong with the
+            network, the disk or the files.
     """
     facts = _facts(name)
     base_url = base_url or os.environ.get(ZENODO_VARIABLE) or "https://zenodo.org"
+    if not base_url.lower().startswith(("https://", "http://")):
+        raise BadInput(f"{ZENODO_VARIABLE} is {base_url!r}: give the mirror's whole address, https://HOST")
     data_dir = Path(expanduser(data_dir))
     folder = data_dir / facts.title
     try:

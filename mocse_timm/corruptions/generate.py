@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mocse_timm.checks import BadInput
-from mocse_timm.corruptions.archive import GENERATED_PREFIX, Archive, open_archive
+from mocse_timm.corruptions.archive import Archive, generated_name, open_archive
 from mocse_timm.corruptions.checksum import file_digest
 from mocse_timm.corruptions.clean_images import CleanImages
 from mocse_timm.corruptions.generated_folder import check_same_making, finished_files, locked
@@ -19,17 +19,10 @@ from mocse_timm.corruptions.manifest import Manifest, current_versions, read_man
 from mocse_timm.corruptions.npy_layout import LABELS, npy_file
 from mocse_timm.corruptions.workers import Rows, workers
 
-__all__ = ["generate", "generated_name", "write_labels"]
+__all__ = ["generate", "write_labels"]
 
 ROWS_VALUES = 2**21  # of uint8 that a worker makes at a time: 682 images of 32x32
 FEWEST_ROWS = 32
-
-
-def generated_name(clean: CleanImages, seed: int) -> str:
-    """Return the name of the folder for these images and this seed, such as ``generated-cifar10-seed0``."""
-    dataset = clean.dataset.removeprefix("folder:").replace(":", "-").replace("/", "-")
-    part = "" if clean.split == "validation" else f"-{clean.split}"
-    return f"{GENERATED_PREFIX}{dataset}{part}-seed{seed}"
 
 
 def _write_clean(clean: CleanImages, folder: Path, *, num_threads: int, progress: bool) -> tuple[Path, np.ndarray, str]:
@@ -145,7 +138,7 @@ def generate(
     left_out: dict[str, str] | None = None,
     progress: bool = False,
 ) -> Archive:
-    """Write ``output/generated-...`` and return it, opened; :func:`generated_name` names the folder.
+    """Write ``output/generated-...`` and return it, opened; :func:`.archive.generated_name` names the folder.
 
     It holds ``NAME.npy`` for every corruption, (S * N, side, side, 3) uint8: the N images in the clean set's order at
     the first of the S severities, then at the next; ``labels.npy``, S times the N labels; and ``MANIFEST.json``. The
@@ -171,7 +164,7 @@ def generate(
         raise BadInput(f"--processes is {processes}: give at least 1")
     if seed < 0:
         raise BadInput(f"--seed is {seed}: give 0 or more")
-    folder = Path(expanduser(output)) / generated_name(clean, seed)
+    folder = Path(expanduser(output)) / generated_name(clean.dataset, clean.split, seed)
     with _refusing_disk_errors(folder), locked(folder):
         before = read_manifest(folder)
         num_bytes = len(clean) * clean.side**2 * 3
@@ -182,6 +175,7 @@ def generate(
             split=clean.split,
             num_images=len(clean),
             image_size=(clean.side, clean.side),
+            crop_pct=clean.crop_pct,
             source_sha256=sha256,
             seed=seed,
             severities=severities,

@@ -40,6 +40,7 @@ class Manifest:
         left_out: reason by corruption that cannot be made here.
         versions: version by package.
         files: sha256 by name of every finished file.
+        crop_pct: the part of the clean images' side that was kept; None in folders of older versions.
     """
 
     dataset: str
@@ -53,6 +54,7 @@ class Manifest:
     left_out: dict[str, str]
     versions: dict[str, str]
     files: dict[str, str] = field(default_factory=dict)
+    crop_pct: float | None = None
 
     @property
     def title(self) -> str:
@@ -95,7 +97,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def _checked(content: Any) -> Manifest:
     """Build a manifest from JSON; KeyError, TypeError or ValueError for anything else."""
-    values = {entry.name: content[entry.name] for entry in fields(Manifest)}
+    values = {"crop_pct": None} | content
+    values = {entry.name: values[entry.name] for entry in fields(Manifest)}
     for name in ("image_size", "severities", "wanted"):
         values[name] = tuple(values[name])
     manifest = Manifest(**values)
@@ -103,6 +106,8 @@ def _checked(content: Any) -> Manifest:
     numbers = (height, width, manifest.num_images, manifest.seed, *manifest.severities)
     if not all(isinstance(number, int) for number in numbers) or manifest.num_images < 1:
         raise ValueError("a number is missing")
+    if not isinstance(manifest.crop_pct, int | float | None):
+        raise ValueError(f"crop_pct {manifest.crop_pct}")
     if not manifest.severities or not set(manifest.severities) <= set(SEVERITIES):
         raise ValueError(f"severities {manifest.severities}")
     if not manifest.wanted or not set(manifest.wanted) <= set(CORRUPTIONS):

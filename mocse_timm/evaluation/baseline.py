@@ -44,14 +44,28 @@ def read_baseline(path: str | Path) -> Baseline:
 
 
 def check_comparable(
-    baseline: Baseline, *, dataset: str, split: str, corruptions: Sequence[str], severities: Sequence[int]
+    baseline: Baseline,
+    *,
+    dataset: str,
+    split: str,
+    corruptions: Sequence[str],
+    severities: Sequence[int],
+    side: int | None = None,
 ) -> None:
-    """Raise BadInput if scores of these corruptions of this data set cannot be compared with ``baseline``."""
+    """Raise BadInput if scores of these corruptions of this data set cannot be compared with ``baseline``.
+
+    Images of another ``side``, in pixels, are corrupted by other strengths; older baselines do not say theirs.
+    """
     theirs = baseline.scores
     if (theirs.dataset, theirs.split) != (dataset, split):
         raise BadInput(
             f"--baseline {baseline.file} is of {theirs.dataset} ({theirs.split}), this run of {dataset} ({split}); "
             "score both models on the same data"
+        )
+    if side is not None and theirs.side is not None and side != theirs.side:
+        raise BadInput(
+            f"--baseline {baseline.file} is of {theirs.side}x{theirs.side} pixels, this run of {side}x{side}, "
+            "which are corrupted by other strengths; score both models with the same --img-size"
         )
     if not set(corruptions) & set(theirs.corruptions):
         raise BadInput(

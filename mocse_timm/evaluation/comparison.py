@@ -54,6 +54,8 @@ class Comparison:
     the difference of clean ones. 0 for a model that loses as many points to corruption as the baseline does. Taori et
     al. (arXiv:2007.00644) fit a line through many models; one baseline gives one point, and the line through it is
     taken to have slope 1. Of the set ``benchmark`` where it was scored, otherwise of ``all``."""
+    clean_paired: bool = True
+    """Whether that of the clean accuracies is, too: not where it is unknown which clean images were corrupted."""
 
 
 def _difference(
@@ -102,16 +104,23 @@ def _effective_robustness(
     return Difference(points, math.hypot(corrupted.standard_error, clean.standard_error))
 
 
+def _same_images(ours: CorruptionScores, theirs: CorruptionScores) -> bool:
+    """Whether both models saw the same pixels; what an older report does not say is taken to be equal."""
+    stated = ((ours.side, theirs.side), (ours.crop_pct, theirs.crop_pct))
+    alike = all(a == b or a is None or b is None for a, b in stated)
+    return alike and ours.images == theirs.images and ours.source == theirs.source
+
+
 def compare(scores: CorruptionScores, baseline: CorruptionScores, baseline_name: str) -> Comparison:
     """Compare over the corruptions that both reports have, at the severities of ``scores``, which both must have."""
     common = [name for name in scores.corruptions if name in baseline.corruptions]
     ours, theirs = scores.only(common), baseline.only(common, scores.severities)
-    same_images = ours.images == theirs.images and ours.source == theirs.source
-    paired = same_images and ours.correct is not None and theirs.correct is not None
+    paired = _same_images(ours, theirs) and ours.correct is not None and theirs.correct is not None
     sets = {which: [name for name in common if name in names] for which, names in MEANS.items()}
     sets = {which: names for which, names in sets.items() if names}
     means = {which: _of_cells(ours, theirs, names, paired) for which, names in sets.items()}
-    clean_pairs = (ours.clean_correct, theirs.clean_correct) if paired else (None, None)
+    clean_paired = paired and ours.clean_correct is not None and theirs.clean_correct is not None
+    clean_pairs = (ours.clean_correct, theirs.clean_correct) if clean_paired else (None, None)
     clean = _difference(ours.clean_top1, theirs.clean_top1, (ours.clean_images, theirs.clean_images), clean_pairs)
     main = "benchmark" if "benchmark" in sets else "all"
     mce, relative = {}, {}
@@ -139,4 +148,5 @@ def compare(scores: CorruptionScores, baseline: CorruptionScores, baseline_name:
         mce=mce,
         relative_mce=relative,
         effective_robustness=_effective_robustness(clean, means[main], drops),
+        clean_paired=clean_paired,
     )

@@ -67,11 +67,11 @@ class ValidateConfig:
     corruption_images: int | None = None
     """Images in each cell, the same ones every time; by default the whole set."""
     corruption_source: Literal["auto", "archive", "generated"] = "auto"
-    """Read them from an archive such as CIFAR-10-C, or make them on the fly; auto: from an archive if there is one."""
+    """Read them from an archive such as CIFAR-10-C, or make them on the fly; auto: from an archive if one fits."""
     corruptions_dir: str | None = None
     """The archive's folder, or one that holds it; by default --data-dir is searched."""
     corruption_seed: int = 0
-    """Seed of corruptions made on the fly."""
+    """Seed of corruptions made on the fly; a generated archive must have the same."""
     corruption_workers: int = 1
     """Processes that make them; 0 to make them in the main process."""
     frost_dir: str | None = None

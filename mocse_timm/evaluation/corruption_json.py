@@ -32,6 +32,8 @@ def to_json(scores: CorruptionScores) -> dict[str, Any]:
         "num_images": scores.num_images,
         "images": scores.images,
         "mixture": scores.mixture,
+        "side": scores.side,
+        "crop_pct": scores.crop_pct,
         "missing": list(scores.missing),
         "clean": clean,
         "means": {name: asdict(mean) for name, mean in means.items() if mean is not None},
@@ -49,6 +51,7 @@ def from_json(content: Mapping[str, Any]) -> CorruptionScores:
     corruptions = tuple(cells)
     severities = tuple(int(severity) for severity in cells[corruptions[0]])
     table = [[cells[name][str(severity)] for severity in severities] for name in corruptions]
+    side, crop_pct = content.get("side"), content.get("crop_pct")  # not in older reports
     known = all("correct" in cell for line in table for cell in line)
     return CorruptionScores(
         source=str(content["source"]),
@@ -66,4 +69,6 @@ def from_json(content: Mapping[str, Any]) -> CorruptionScores:
         clean_images=int(clean["num_images"]),
         correct=np.array([[unpack(cell["correct"], count) for cell in line] for line in table]) if known else None,
         clean_correct=unpack(clean["correct"], count) if "correct" in clean else None,
+        side=None if side is None else int(side),
+        crop_pct=None if crop_pct is None else float(crop_pct),
     )

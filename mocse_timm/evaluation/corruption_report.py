@@ -92,11 +92,11 @@ def _percent(value: float | None) -> str:
 
 def _against(comparison: Comparison, verdict: Verdict) -> list[str]:
     """Return sentences on how the model stands against the baseline."""
-    how = (
-        f"paired over the {comparison.num_images} images that both saw"
-        if comparison.paired
-        else "binomial, for the two models did not see the same images"
-    )
+    how = "binomial, for the two models did not see the same images"
+    if comparison.paired:
+        how = f"paired over the {comparison.num_images} images that both saw"
+        if not comparison.clean_paired:
+            how += " corrupted, binomial on clean images, for which of those they are is not known"
     lines = [
         f"Against {comparison.baseline} (corruptions: {comparison.source}): clean {_signed(comparison.clean)} points; "
         f"standard errors are {how}, and tell nothing of other training seeds."

@@ -67,6 +67,7 @@ def check_source(config: ValidateConfig, source: Source, baseline: Baseline | No
             split=config.split,
             corruptions=source.corruptions,
             severities=source.severities,
+            side=source.side,
         )
 
 

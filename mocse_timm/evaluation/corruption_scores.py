@@ -68,6 +68,10 @@ class CorruptionScores:
     """(K, S, N), whether each image is named right."""
     clean_correct: NDArray[np.bool_] | None = None
     """(N,), the same images uncorrupted; None where the source does not tell which they are."""
+    side: int | None = None
+    """Of the corrupted images, in pixels: it picks the strengths. None in older reports."""
+    crop_pct: float | None = None
+    """The part of the clean images' side that was kept before they were corrupted; None where it is not known."""
 
     def only(self, corruptions: Sequence[str], severities: Sequence[int] | None = None) -> "CorruptionScores":
         """Return the scores of these corruptions and severities alone; all must be there."""

@@ -90,18 +90,26 @@ def answer_cells(
 
 
 def score_answers(
-    answers: Answers, clean: Predictions, source: Source, *, dataset: str, split: str, mixture: bool
+    answers: Answers,
+    clean: Predictions,
+    source: Source,
+    *,
+    dataset: str,
+    split: str,
+    mixture: bool,
+    clean_stems: tuple[str, ...] | None = None,
 ) -> CorruptionScores:
     """Count.
 
     Args:
         answers: to the cells of ``source``.
         clean: the same model's on the whole clean set, in its order. Where their labels at the chosen places are those
-            of the cells, the same images are counted, otherwise all.
+            of the cells, and for image files their names as well, the same images are counted, otherwise all.
         source: where the cells came from.
         dataset: public name of the clean set.
         split: which part of it.
         mixture: whether the model has experts.
+        clean_stems: names of the clean set's files, where they are known; see :func:`file_stems`.
     """
     correct = answers.correct.permute(1, 2, 0)
     confidences = answers.confidences.permute(1, 2, 0)
@@ -110,8 +118,12 @@ def score_answers(
     ]
     clean_confidences, named = clean.logits.softmax(dim=1).max(dim=1)
     clean_correct = named == clean.labels
-    # an archive of folders is in an order of its own, and so are its labels
-    aligned = int(source.chosen[-1]) < len(clean.labels) and torch.equal(clean.labels[source.chosen], answers.labels)
+    # an archive of folders is in an order of its own; sorted by class, it has the labels of any other such folder
+    aligned = (
+        int(source.chosen[-1]) < len(clean.labels)
+        and torch.equal(clean.labels[source.chosen], answers.labels)
+        and (source.stems is None or source.stems == clean_stems)
+    )
     if aligned:
         clean_confidences, clean_correct = clean_confidences[source.chosen], clean_correct[source.chosen]
     return CorruptionScores(
@@ -130,4 +142,6 @@ def score_answers(
         clean_images=len(clean_correct),
         correct=correct.numpy(),
         clean_correct=clean_correct.numpy() if aligned else None,
+        side=source.side,
+        crop_pct=source.crop_pct,
     )

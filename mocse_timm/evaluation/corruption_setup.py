@@ -2,20 +2,21 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from mocse_timm.checks import BadInput
-from mocse_timm.corruptions.archive import Archive, find_archive
+from mocse_timm.corruptions.archive import Archive
 from mocse_timm.corruptions.corrupt import corrupt
 from mocse_timm.corruptions.frost import find_frost_textures, missing_frost
 from mocse_timm.corruptions.names import SETS, check_severity, corruptions_meant
 from mocse_timm.corruptions.severities import SMALLEST_SIDE
 from mocse_timm.data import DataSplits, FileImages, MemoryImages
+from mocse_timm.data.file_stems import file_stems
+from mocse_timm.evaluation.archive_choice import choose_archive
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.evaluation.corruption_source import ArchiveSource, GeneratedSource, Source, choose_images
-from mocse_timm.evaluation.scorer import Scorer
+from mocse_timm.evaluation.scorer import Scorer, crop_of
 from mocse_timm.models.normalized import image_channels
 
 __all__ = ["choose_source", "parse_corruptions", "parse_severities"]
@@ -57,29 +58,12 @@ def parse_severities(text: str) -> tuple[int, ...]:
     return tuple(sorted({check_severity(int(item)) for item in items}))
 
 
-def _find(config: ValidateConfig, split: MemoryImages | FileImages, data: DataSplits) -> Archive | None:
-    """Return the archive to use, or None to generate."""
-    if config.corruption_source == "generated":
-        return None
-    named = config.corruptions_dir is not None
-    folder = Path(config.corruptions_dir or config.data_dir or "data")
-    archive = find_archive(folder, config.dataset)
-    part = archive.manifest.split if archive is not None and archive.manifest is not None else "validation"
-    if archive is not None and part != config.split:
-        if named or config.corruption_source == "archive":
-            raise BadInput(
-                f"{archive.folder} is made from the {part} part, --split is {config.split}; "
-                "choose another part, or --corruption-source generated"
-            )
-        archive = None
-    if archive is None and (named or config.corruption_source == "archive"):
-        raise BadInput(
-            f"there is no archive of corrupted images for {data.name!r} in {folder}; give its folder by "
-            "--corruptions-dir, or leave that out to generate them"
-        )
-    if archive is not None:
-        archive.check_matches(split, data.class_names)
-    return archive
+def _size_of(cell: MemoryImages | FileImages) -> tuple[int, int]:
+    """Return (height, width) of the first image."""
+    if isinstance(cell, MemoryImages):
+        return cell.images.shape[2], cell.images.shape[3]
+    image = cell.dataset[0][0]
+    return image.height, image.width
 
 
 def _archive_source(
@@ -92,13 +76,33 @@ def _archive_source(
     if lacking or wrong:
         archive.cell(lacking[0] if lacking else there[0], wrong[0] if wrong else severities[0])  # says what it lacks
     first = archive.cell(there[0], severities[0])
-    scorer.shared_loader(first)  # refuses images of another size
+    (height, width), side = _size_of(first), scorer.image_size
+    if (height, width) != (side, side):
+        raise BadInput(
+            f"images of {archive.title} in {archive.folder} are {height}x{width} pixels, and this run takes "
+            f"{side}x{side}: give --img-size {height}, or --corruption-source generated"
+        )
     chosen = choose_images(len(first), config.corruption_images)
-    return ArchiveSource(archive, there, severities, chosen, len(first), scorer.share, scorer.shared_loader)
+    assert first.labels is not None, "an archive knows its labels"
+    return ArchiveSource(
+        archive,
+        there,
+        severities,
+        chosen,
+        first.labels,
+        file_stems(first),
+        side,
+        scorer.share,
+        scorer.archive_loader,
+    )
 
 
 def _generated_source(
-    scorer: Scorer, split: MemoryImages | FileImages, names: Sequence[str], severities: tuple[int, ...]
+    scorer: Scorer,
+    split: MemoryImages | FileImages,
+    names: Sequence[str],
+    severities: tuple[int, ...],
+    notes: tuple[str, ...],
 ) -> GeneratedSource:
     config, side = scorer.config, scorer.image_size
     if side < SMALLEST_SIDE:
@@ -106,12 +110,11 @@ def _generated_source(
             f"corruptions need images of at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, these have {side}x{side}; "
             f"add --img-size {SMALLEST_SIDE} if the model can take it"
         )
-    notes: tuple[str, ...] = ()
     if "frost" in names and find_frost_textures(config.frost_dir) is None:
         if "frost" in _by_name(config) or config.frost_dir is not None:
             raise BadInput(missing_frost(config.frost_dir))
         names = [name for name in names if name != "frost"]
-        notes = (f"frost is left out: {missing_frost(None)}",)
+        notes = (*notes, f"frost is left out: {missing_frost(None)}")
     black = np.zeros((1, side, side, 3), dtype=np.uint8)
     for name in names:  # what is not installed shows now
         corrupt(black, name, severities[0], frost_dir=config.frost_dir)
@@ -123,6 +126,8 @@ def _generated_source(
         scorer.share,
         scorer.shared_loader,
         scorer.device,
+        side,
+        crop_of(scorer.model, split),
         seed=config.corruption_seed,
         workers=config.corruption_workers,
         frost_dir=config.frost_dir,
@@ -147,7 +152,7 @@ def choose_source(scorer: Scorer, data: DataSplits) -> Source:
             f"--corruptions are made for colour images, this model takes {channels} channel(s); score a model with 3"
         )
     split = data.train if config.split == "train" else data.validation
-    archive = _find(config, split, data)
+    archive, notes = choose_archive(scorer, data, names, severities)
     if archive is not None:
         return _archive_source(archive, scorer, names, severities)
-    return _generated_source(scorer, split, names, severities)
+    return _generated_source(scorer, split, names, severities, notes)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch.utils.data import Subset
 from mocse_timm.checks import BadInput
 from mocse_timm.corruptions.archive import Archive
 from mocse_timm.data import FileImages, Loader, MemoryImages, to_float
+from mocse_timm.data.splits import ImageDataset
 from mocse_timm.evaluation.corruption_worker import Task, corrupted
 
 __all__ = ["ArchiveSource", "GeneratedSource", "Part", "Share", "Source", "choose_images"]
@@ -79,8 +80,23 @@ class Source(Protocol):
         ...
 
     @property
+    def side(self) -> int:
+        """Of every image, in pixels."""
+        ...
+
+    @property
+    def crop_pct(self) -> float | None:
+        """The part of the clean images' side that was kept; None where an archive does not say."""
+        ...
+
+    @property
+    def stems(self) -> tuple[str, ...] | None:
+        """Names of the image files of a whole cell, without folders and endings; None where no names are known."""
+        ...
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        """A sentence for everything that is left out."""
+        """A sentence for everything that is left out or not used."""
         ...
 
     def parts(self) -> Generator[Part]:
@@ -103,16 +119,41 @@ def _subset(split: MemoryImages | FileImages, chosen: Tensor) -> MemoryImages | 
     return FileImages(Subset(split.dataset, chosen.tolist()), labels)  # type: ignore[arg-type]  (a Subset has the length and items that are asked for)
 
 
+class _WholeImages:
+    """An archive's image files, given as they are: one of another size is refused, where a loader would resize it."""
+
+    def __init__(self, dataset: ImageDataset, side: int, cell: str) -> None:
+        self.dataset = dataset
+        self.side = side
+        self.cell = cell
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        image, label = self.dataset[index][:2]
+        if image.size != (self.side, self.side):
+            raise BadInput(
+                f"image {index} of {self.cell} is {image.height}x{image.width} pixels, the first of the archive "
+                f"{self.side}x{self.side}; unpack or download it again"
+            )
+        return image, label
+
+
 @dataclass(frozen=True, eq=False)
 class ArchiveSource:
-    """Cells read from disk, one after the other."""
+    """Cells read from disk, one after the other; ``make_loader`` must neither resize nor crop."""
 
     archive: Archive
     corruptions: tuple[str, ...]
     severities: tuple[int, ...]
     chosen: Tensor
-    num_images: int
-    """Of a whole cell."""
+    labels: Tensor
+    """(N,) int64, of a whole cell: every cell must have them."""
+    stems: tuple[str, ...] | None
+    """Names of a whole cell's files; None for arrays, which are in the clean order."""
+    side: int
+    """Of every image, in pixels."""
     share: Share
     make_loader: Callable[[MemoryImages | FileImages], Loader]
 
@@ -122,20 +163,44 @@ class ArchiveSource:
         return self.archive.title
 
     @property
+    def crop_pct(self) -> float | None:
+        """Of an archive of ours what its manifest says."""
+        return None if self.archive.manifest is None else self.archive.manifest.crop_pct
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """The archive's own."""
         return self.archive.notes
 
+    def _cell(self, name: str, severity: int) -> MemoryImages | FileImages:
+        cell = self.archive.cell(name, severity)
+        assert cell.labels is not None, "an archive knows its labels"
+        if len(cell) != len(self.labels):
+            raise BadInput(
+                f"{self.archive.folder} has {len(cell)} images of {name} at severity {severity}, and "
+                f"{len(self.labels)} in another cell; unpack or download the archive again"
+            )
+        if not torch.equal(cell.labels, self.labels):
+            at = (cell.labels != self.labels).nonzero()[0]
+            label = min(int(cell.labels[at]), int(self.labels[at]))
+            raise BadInput(
+                f"{self.archive.folder} has another number of images of class {label} in {name} at severity "
+                f"{severity} than in another cell; unpack or download the archive again"
+            )
+        if isinstance(cell, FileImages):
+            where = f"{name} at severity {severity} in {self.archive.folder}"
+            return FileImages(_WholeImages(cell.dataset, self.side, where), cell.labels)
+        return cell
+
     def parts(self) -> Generator[Part]:
-        """Yield every batch of every cell once."""
+        """Yield every batch of every cell once.
+
+        Raises:
+            BadInput: if a cell has other labels than the first, or an image of another size.
+        """
         for row, name in enumerate(self.corruptions):
             for column, severity in enumerate(self.severities):
-                cell = self.archive.cell(name, severity)
-                if len(cell) != self.num_images:
-                    raise BadInput(
-                        f"{self.archive.folder} has {len(cell)} images of {name} at severity {severity}, and "
-                        f"{self.num_images} in another cell; unpack or download the archive again"
-                    )
+                cell = self._cell(name, severity)
                 start = 0
                 for images, labels in self.make_loader(_subset(cell, self.chosen)):
                     yield Part(row, column, slice(start, start + len(labels)), images, labels)
@@ -148,7 +213,8 @@ class GeneratedSource:
 
     Every clean batch is loaded once and goes through all cells. Images that are read from files are corrupted as the
     loader gives them, resized and cropped; so it is done in ImageNet-C. An image's place in its data set decides its
-    random draws: a subset, an archive made with the same seed, and any number of processes have the same pixels.
+    random draws: a subset, an archive made with the same seed and crop, and any number of processes have the same
+    pixels.
     """
 
     split: MemoryImages | FileImages
@@ -158,10 +224,15 @@ class GeneratedSource:
     share: Share
     make_loader: Callable[[MemoryImages | FileImages], Loader]
     device: torch.device
+    side: int
+    crop_pct: float = 1.0
+    """The part of each image's side that ``make_loader`` keeps."""
     seed: int = 0
     workers: int = 1
     frost_dir: str | None = None
     notes: tuple[str, ...] = ()
+    stems: None = None
+    """The clean images themselves need no names."""
 
     @property
     def title(self) -> str:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import timm.data
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -30,7 +29,7 @@ from mocse_timm.evaluation.image_answers import fingerprint
 from mocse_timm.evaluation.metrics import Scores, score
 from mocse_timm.evaluation.report import RunFacts, render, render_robustness, result_row, robust_row, write_results
 from mocse_timm.evaluation.robustness import RobustScores, check_attacks, parse_attacks, score_robustness
-from mocse_timm.evaluation.scorer import Scorer, model_size
+from mocse_timm.evaluation.scorer import Scorer, crop_of, model_size
 from mocse_timm.evaluation.settings import check_flags, complete, without_attacks
 from mocse_timm.flags import parse_flags
 from mocse_timm.models.normalized import image_channels, normalized
@@ -126,7 +125,6 @@ def _score_robustness(scorer: Scorer, data: DataSplits, attacks: Sequence[str]) 
 
 
 def _facts(config: ValidateConfig, model: nn.Module, data: DataSplits, computation: Computation) -> RunFacts:
-    cropped = isinstance(_chosen_split(config, data), FileImages)  # images in memory are used whole
     return RunFacts(
         model=config.model,
         dataset=data.public_name,
@@ -134,7 +132,7 @@ def _facts(config: ValidateConfig, model: nn.Module, data: DataSplits, computati
         param_count=round(computation.parameters / 1e6, 2),
         gmacs=computation.macs / 1e9,
         img_size=config.img_size or model_size(model),
-        crop_pct=timm.data.resolve_data_config(model=model)["crop_pct"] if cropped else 1.0,
+        crop_pct=crop_of(model, _chosen_split(config, data)),
         interpolation="bilinear",  # that of every loader of ours
         images_per_second=computation.images_per_second,
     )

@@ -13,6 +13,7 @@ from torch import nn
 
 from mocse_timm.checks import BadInput
 from mocse_timm.data import DataSplits, FileImages, Loader, MemoryImages, build_loader
+from mocse_timm.data.file_stems import file_stems
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.evaluation.corruption_scores import CorruptionScores
 from mocse_timm.evaluation.corruption_scoring import answer_cells, score_answers
@@ -24,12 +25,17 @@ from mocse_timm.models.mixture import Mixture
 from mocse_timm.models.mocse import MoCSE
 from mocse_timm.models.normalized import image_channels, normalized
 
-__all__ = ["Scorer", "model_size"]
+__all__ = ["Scorer", "crop_of", "model_size"]
 
 
 def model_size(model: nn.Module) -> int:
     """Return the side in pixels of the images that ``model`` takes by itself."""
     return int(timm.data.resolve_data_config(model=model)["input_size"][-1])
+
+
+def crop_of(model: nn.Module, split: MemoryImages | FileImages) -> float:
+    """Return the part of the side of ``split``'s images that ``model`` is shown; images in memory are used whole."""
+    return timm.data.resolve_data_config(model=model)["crop_pct"] if isinstance(split, FileImages) else 1.0
 
 
 def _compile(model: nn.Module) -> None:
@@ -64,8 +70,11 @@ class Scorer:
         """This process's part of the images."""
         return Share(self.accelerator.process_index, self.accelerator.num_processes)
 
-    def loader(self, split: MemoryImages | FileImages, share: Share) -> Loader:
-        """Return the batches of ``share``'s images of ``split``, unchanged and in order."""
+    def loader(self, split: MemoryImages | FileImages, share: Share, crop_pct: float | None = None) -> Loader:
+        """Return the batches of ``share``'s images of ``split``, in order; from files the part ``crop_pct`` is kept.
+
+        None for what the model was made for.
+        """
         return build_loader(
             split,
             training=False,
@@ -75,7 +84,7 @@ class Scorer:
             seed=self.config.seed,
             num_workers=self.config.workers,
             device=self.device,
-            crop_pct=timm.data.resolve_data_config(model=self.model)["crop_pct"],
+            crop_pct=crop_pct or crop_of(self.model, split),
             process_index=share.process_index,
             num_processes=share.num_processes,
         )
@@ -83,6 +92,10 @@ class Scorer:
     def shared_loader(self, split: MemoryImages | FileImages) -> Loader:
         """Return the batches of this process's share of ``split``."""
         return self.loader(split, self.share)
+
+    def archive_loader(self, split: MemoryImages | FileImages) -> Loader:
+        """Return the batches of this process's share of a cell of an archive, whose images were cropped before."""
+        return self.loader(split, self.share, crop_pct=1.0)
 
     def place(self) -> None:
         """Move the model to its device, lay it out and compile it, as the flags say."""
@@ -135,5 +148,14 @@ class Scorer:
                 accelerator=self.accelerator,
                 **self._precision(),
             )
+        split = data.train if self.config.split == "train" else data.validation
         mixture = isinstance(self.model, MoCSE) or hasattr(self.model, "route")
-        return score_answers(answers, clean, source, dataset=data.public_name, split=self.config.split, mixture=mixture)
+        return score_answers(
+            answers,
+            clean,
+            source,
+            dataset=data.public_name,
+            split=self.config.split,
+            mixture=mixture,
+            clean_stems=file_stems(split),
+        )

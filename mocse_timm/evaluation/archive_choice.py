@@ -1,0 +1,99 @@
+"""Which archive of corrupted images is scored on, if any: one of the clean images that holds what is asked for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mocse_timm.checks import BadInput
+from mocse_timm.corruptions.archive import Archive, find_archive
+from mocse_timm.corruptions.frost import find_frost_textures
+from mocse_timm.corruptions.manifest import Manifest
+from mocse_timm.data import DataSplits, MemoryImages
+from mocse_timm.evaluation.scorer import Scorer, crop_of
+
+__all__ = ["choose_archive"]
+
+
+def _misfit(
+    manifest: Manifest, scorer: Scorer, names: Sequence[str], severities: Sequence[int], *, asked: bool
+) -> str | None:
+    """Return what keeps an archive of ours from being what the flags ask for, or None.
+
+    What could not be made when the archive was (frost) is not missed if the archive was ``asked`` for by the user, or
+    if it cannot be made now.
+    """
+    config, side = scorer.config, scorer.image_size
+    if manifest.seed != config.corruption_seed:
+        return f"is made with seed {manifest.seed}, --corruption-seed is {config.corruption_seed}"
+    height, width = manifest.image_size
+    if (height, width) != (side, side):
+        return f"has images of {height}x{width} pixels, this run takes {side}x{side} (--img-size)"
+    lacking = [str(severity) for severity in severities if severity not in manifest.severities]
+    if lacking:
+        return f"lacks severity {lacking[0]} of --severities"
+    excused = manifest.left_out if asked or find_frost_textures(config.frost_dir) is None else {}
+    lacking = [name for name in names if name not in manifest.wanted and name not in excused]
+    return f"lacks {lacking[0]} of --corruptions" if lacking else None
+
+
+def _unlike_ours(manifest: Manifest, crop_pct: float, *, in_memory: bool) -> str | None:
+    """Return what makes an archive differ from what would be made on the fly, or None."""
+    if not manifest.complete:
+        return "is unfinished"
+    if manifest.crop_pct is None:  # of an older version: small images were always used whole
+        return None if in_memory else "does not say how its images were cropped"
+    if manifest.crop_pct != crop_pct:
+        return f"keeps {manifest.crop_pct:g} of the clean images' side, this model is shown {crop_pct:g} (crop_pct)"
+    return None
+
+
+def choose_archive(
+    scorer: Scorer, data: DataSplits, names: Sequence[str], severities: Sequence[int]
+) -> tuple[Archive | None, tuple[str, ...]]:
+    """Return the archive to use, None to make the corruptions on the fly; and a note on one that is passed over.
+
+    An official archive is used where there is one. One of ours has to have the seed, side, severities and corruptions
+    that the flags say; if it was not asked for by --corruptions-dir or --corruption-source archive, it has to have the
+    crop of the images that would be made on the fly, too.
+
+    Raises:
+        BadInput: if an archive is asked for that is not there or does not fit, or one is of other clean images.
+    """
+    config = scorer.config
+    if config.corruption_source == "generated":
+        return None, ()
+    asked = config.corruptions_dir is not None or config.corruption_source == "archive"
+    split = data.train if config.split == "train" else data.validation
+    crop_pct, in_memory = crop_of(scorer.model, split), isinstance(split, MemoryImages)
+    folder = Path(config.corruptions_dir or config.data_dir or "data")
+    passed_over: list[str] = []
+
+    def fits(place: Path, manifest: Manifest) -> bool:
+        if manifest.split != config.split:
+            return True  # said below, if it is asked for
+        reason = _misfit(manifest, scorer, names, severities, asked=asked)
+        if reason is None and not asked:
+            reason = _unlike_ours(manifest, crop_pct, in_memory=in_memory)
+        if reason is not None:
+            passed_over.append(f"{place} {reason}")
+        return reason is None
+
+    archive = find_archive(folder, config.dataset, fits)
+    part = archive.manifest.split if archive is not None and archive.manifest is not None else "validation"
+    if archive is not None and part != config.split:
+        if asked:
+            raise BadInput(
+                f"{archive.folder} is made from the {part} part, --split is {config.split}; "
+                "choose another part, or --corruption-source generated"
+            )
+        archive = None
+    if archive is not None:
+        archive.check_matches(split, data.class_names)
+        return archive, ()
+    if asked and passed_over:
+        raise BadInput(f"{passed_over[0]}; change that flag, or choose --corruption-source generated")
+    if asked:
+        raise BadInput(
+            f"there is no archive of corrupted images for {data.name!r} in {folder}; give its folder by "
+            "--corruptions-dir, or leave that out to generate them"
+        )
+    return None, tuple(f"corruptions are made on the fly, for {reason}" for reason in passed_over[:1])
