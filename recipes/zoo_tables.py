@@ -20,7 +20,7 @@ from mocse_timm.evaluation.comparison import compare
 from mocse_timm.evaluation.heatmap import as_png, draw_heatmap
 from mocse_timm.evaluation.output_files import write_whole
 from mocse_timm.hub.card_scores import attack_title
-from mocse_timm.hub.card_tables import millions, table
+from mocse_timm.hub.card_tables import millions, speed, table
 from mocse_timm.hub.results import Results
 from mocse_timm.hub.zoo_table import write_zoo
 
@@ -122,7 +122,7 @@ def render_table(
                 millions(cost.parameters),
                 *scores,
                 *(found[place] for found in differences.values()),
-                f"{cost.images_per_second:,.0f}",
+                speed(cost.images_per_second),
                 _minutes(recipe.first.minutes),
             ]
         )

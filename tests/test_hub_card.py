@@ -291,3 +291,9 @@ def test_names_cannot_break_a_table(tmp_path: Path) -> None:
     edit_json(run / "results.json", "scores", "experts", value=None)
     card = build_card(run, repo_id=NAME)
     assert "| a\\|b | 50.00 |\n| c d |  |" in card
+
+
+@pytest.mark.parametrize(("speed", "said"), [(84.24, "84.2"), (99.97, "100.0"), (100.4, "100"), (0.31, "0.3")])
+def test_a_slow_model_has_its_card(run: Path, speed: float, said: str) -> None:
+    edit_json(run / "results.json", "computation", "images_per_second", value=speed)
+    assert f"| {said} |" in build_card(run, repo_id="user/slow")

@@ -19,6 +19,7 @@ __all__ = [
     "by_group",
     "millions",
     "router_by_class",
+    "speed",
     "table",
     "under_attack",
 ]
@@ -34,6 +35,11 @@ def table(header: Sequence[str], *lines: Sequence[str]) -> str:
         return f"| {' | '.join(plain)} |"
 
     return "\n".join([line(header), line(["---", *["---:"] * (len(header) - 1)]), *map(line, lines)])
+
+
+def speed(per_second: float) -> str:
+    """Return images a second as a card says them: whole from 100 on, below with a decimal, for 84 would be a count."""
+    return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.1f}"
 
 
 def millions(count: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mocse_timm.hub.card_scores import attack_title, budget, pixels
-from mocse_timm.hub.card_tables import millions, table
+from mocse_timm.hub.card_tables import millions, speed, table
 from mocse_timm.hub.data_names import data_name
 from mocse_timm.hub.facts import Facts
 from mocse_timm.hub.results import Results
@@ -195,7 +195,7 @@ def costs(results: Results) -> str:
     layout = ", channels_last" if cost.channels_last else ""
     numbers = table(
         ["parameters", f"MACs for one image of {_size(results)}", "images/s"],
-        [millions(cost.parameters), millions(cost.macs), f"{cost.images_per_second:,.0f}"],
+        [millions(cost.parameters), millions(cost.macs), speed(cost.images_per_second)],
     )
     return (
         f"{numbers}\n\nSpeed in inference, loading included, on {cost.hardware}: {cost.precision}{layout}, batches of "

@@ -11,7 +11,7 @@ from mocse_timm.evaluation.output_files import write_whole
 from mocse_timm.hub.card import CARD, HEATMAP, build_card, draw_card_heatmap, repository_in
 from mocse_timm.hub.card_numbers import numbers_held, unsupported
 from mocse_timm.hub.card_scores import attack_title, budget
-from mocse_timm.hub.card_tables import millions, table
+from mocse_timm.hub.card_tables import millions, speed, table
 from mocse_timm.hub.data_names import data_name
 from mocse_timm.hub.facts import Facts, read_facts
 from mocse_timm.hub.results import RESULTS, Results, read_results
@@ -72,7 +72,7 @@ def _row(model: _Model, attacks: list[tuple[str, str]]) -> list[str]:
         *(f"{found[attack]:.2f}" if attack in found else "" for attack in attacks),
         f"{cost.macs / 1e6:,.1f}",
         millions(cost.parameters),
-        f"{cost.images_per_second:,.0f}",
+        speed(cost.images_per_second),
         f"{cost.hardware}, {cost.precision}",
     ]
 
