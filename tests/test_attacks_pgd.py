@@ -25,11 +25,30 @@ def test_linf_reaches_the_exact_worst_case_of_a_linear_model(epsilon: float) -> 
     torch.testing.assert_close(attacked, (images - epsilon * WEIGHT.sign()).clamp(0, 1))
 
 
-def test_l2_reaches_the_exact_worst_case_of_a_linear_model() -> None:
-    images = torch.full((2, 3), 0.5)
-    attacked = pgd_l2(two_classes, images, torch.tensor([1, 0]), epsilon=0.2, steps=60, step_size=0.05)
+@pytest.mark.parametrize("certainty", [0.0, 34.0])  # at 34 gradients are near 1e-30, and their squares zero
+def test_l2_reaches_the_exact_worst_case_of_a_linear_model(certainty: float) -> None:
+    images, sure = torch.full((2, 3), 0.5), torch.tensor([[-certainty, certainty], [certainty, -certainty]])
+    labels = torch.tensor([1, 0])
+    attacked = pgd_l2(lambda x: two_classes(x) + sure, images, labels, epsilon=0.2, steps=60, step_size=0.05)
     away = 0.2 * WEIGHT / WEIGHT.norm()
     torch.testing.assert_close(attacked, images + torch.stack([-away, away]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("early_stop", [False, True])
+def test_in_float16_sure_and_unsure_images_reach_their_worst_case(early_stop: bool) -> None:
+    """Logits 20 apart have a gradient of 2e-9, less than float16's smallest number; scaled, the other's overflows."""
+    model = nn.Linear(4, 2, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[-20.0, 10.0, -5.0, -10.0], [20.0, -10.0, 5.0, 10.0]]))
+    images = torch.tensor([[0.5, 0.5, 0.5, 0.25], [0.3, 0.6, 0.0, 0.01]])
+    options: dict[str, Any] = {"epsilon": 0.05, "steps": 8, "step_size": 0.0125, "random_start": False}
+    with torch.autocast("cpu", dtype=torch.float16):
+        attacked = pgd_linf(model, images, torch.tensor([1, 1]), early_stop=early_stop, **options)
+    worst = (images - 0.05 * model.weight[1].detach().sign()).clamp(0, 1)
+    torch.testing.assert_close(attacked[0], worst[0])
+    if not early_stop:  # else it stays where it was first named wrongly
+        torch.testing.assert_close(attacked[1], worst[1])
+    assert model(attacked)[1].argmax() == 0
 
 
 def network() -> nn.Sequential:

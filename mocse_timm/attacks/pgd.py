@@ -15,7 +15,26 @@ from mocse_timm.modes import evaluating, without_gradients
 
 __all__ = ["Model", "pgd_l2", "pgd_linf", "walk"]
 
+FLOAT16_SCALE = 2.0**12
+"""What an objective is multiplied by before its gradient is taken in float16, whose smallest number is 6e-8."""
+
 Model = Callable[[Tensor], Tensor]
+
+
+def _direction(objective: Tensor, images: Tensor) -> Tensor:
+    """Return the gradient of ``objective`` (B,) for each image up to a positive factor, which no step depends on.
+
+    Under float16 autocast it is scaled, or the gradients of images that are classified with ease would be rounded to
+    zero; images whose scaled gradient overflows have the plain one.
+    """
+    kind = images.device.type
+    if not torch.is_autocast_enabled(kind) or torch.get_autocast_dtype(kind) != torch.float16:
+        return torch.autograd.grad(objective.sum(), images)[0]
+    (gradient,) = torch.autograd.grad(objective.sum() * FLOAT16_SCALE, images, retain_graph=True)
+    finite = gradient.flatten(1).isfinite().all(dim=1)
+    if not finite.all():
+        gradient[~finite] = torch.autograd.grad(objective.sum(), images)[0][~finite]
+    return gradient
 
 
 def walk(objective: Callable[[Tensor], Tensor], start: Tensor, origin: Tensor, budget: Budget) -> Tensor:
@@ -34,7 +53,7 @@ def walk(objective: Callable[[Tensor], Tensor], start: Tensor, origin: Tensor, b
     for _ in range(budget.steps):
         with torch.enable_grad():
             images.requires_grad_()
-            (gradient,) = torch.autograd.grad(objective(images).sum(), images)
+            gradient = _direction(objective(images), images)
         sums += gradient.flatten(1).sum(dim=1, dtype=sums.dtype)
         images = project(
             ascend(images.detach(), gradient, budget.step_size, budget.norm), origin, budget.epsilon, budget.norm
@@ -60,7 +79,7 @@ def _walk_until_wrong(model: Model, start: Tensor, origin: Tensor, labels: Tenso
         with torch.enable_grad():
             images = images.detach().requires_grad_()
             logits = model(images)
-            (gradient,) = torch.autograd.grad(_cross_entropy(logits, labels[active]).sum(), images)
+            gradient = _direction(_cross_entropy(logits, labels[active]), images)
         sums[active] += gradient.flatten(1).sum(dim=1, dtype=sums.dtype)
         right = logits.argmax(dim=1) == labels[active]
         result[active] = images.detach()

@@ -33,8 +33,10 @@ def ascend(images: Tensor, gradient: Tensor, step_size: float, norm: Norm) -> Te
     """Return ``images`` one step of length ``step_size`` up the gradient: its sign in linf, its direction in l2."""
     if norm == "linf":
         return images + step_size * gradient.sign()
-    lengths = _lengths(gradient)
-    return images + step_size * torch.where(lengths > 0, gradient / lengths, torch.zeros_like(gradient))
+    largest = gradient.flatten(1).abs().amax(dim=1).reshape(-1, *[1] * (gradient.ndim - 1))
+    of_one = gradient / largest.clamp(min=torch.finfo(gradient.dtype).tiny)  # squares of small entries would be zero
+    lengths = _lengths(of_one)
+    return images + step_size * torch.where(lengths > 0, of_one / lengths, torch.zeros_like(gradient))
 
 
 def draw_start(origin: Tensor, budget: Budget, generator: torch.Generator | None = None) -> Tensor:
