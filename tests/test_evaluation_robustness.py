@@ -100,6 +100,22 @@ def test_each_way_to_look_robust_is_caught(model: nn.Module, failing: list[str])
     assert [check.name for check in checks if not check.passed] == failing, checks
 
 
+def test_the_checks_see_images_of_all_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+
+    def checks(model: nn.Module, images: Tensor, labels: Tensor, **options: Any) -> list[Any]:
+        assert torch.equal(images.flatten(1)[:, 0], labels / 10)
+        seen.append(labels)
+        return []
+
+    monkeypatch.setattr("mocse_timm.evaluation.robustness.check_gradients", checks)
+    for count in (1000, 10):
+        labels = torch.arange(10).repeat_interleave(count // 10)  # sorted by class, as folders of images are
+        score_robustness(Linear(), (labels / 10).reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2), labels, [], epsilon=0.1)
+    assert [len(labels) for labels in seen] == [64, 10]
+    assert all(labels.bincount(minlength=10).min() >= len(labels) // 10 for labels in seen)
+
+
 def advmoe() -> Any:
     torch.manual_seed(0)
     return spread(timm.create_model("advmoe_resnet18", width=0.125, num_experts=3)).eval()
