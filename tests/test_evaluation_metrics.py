@@ -129,9 +129,10 @@ def test_experts_equal_counting() -> None:
 
 
 def test_auroc_tells_very_sure_experts_apart() -> None:
-    """In float32 the sigmoids of 20 and 25 are both 1."""
-    log_odds = torch.tensor([[25.0, -25.0], [20.0, -20.0]])
-    experts = score(Predictions(log_odds, torch.tensor([0, 1]), log_odds), names(2)).experts
+    """In float32 the sigmoids of 20 and 25 are both 1, in float64 those of 40 and 50."""
+    log_odds = torch.tensor([[25.0, -25.0], [20.0, -20.0], [50.0, -50.0], [40.0, -40.0], [60.0, -60.0]])
+    log_odds = log_odds[[1, 0, 3, 2, 4]]  # ascending
+    experts = score(Predictions(log_odds, torch.tensor([1, 1, 1, 0, 0]), log_odds), names(2)).experts
     assert experts is not None
     assert experts[0].auroc == 1.0
 

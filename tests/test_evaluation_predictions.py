@@ -65,10 +65,11 @@ def test_mixture_gives_its_own_scores_and_the_experts_log_odds(aggregation: str)
 
 
 def test_experts_of_groups_give_one_number_a_class() -> None:
-    predictions = predict(small_mixture(num_classes=5, num_experts=2), batches(), device="cpu")
+    model = small_mixture(num_classes=5, num_experts=2, aggregation="confidence")
+    predictions = predict(model, batches(), device="cpu")
     assert predictions.expert_log_odds is not None
     assert predictions.logits.shape == predictions.expert_log_odds.shape == (5, 5)
-    assert predictions.expert_log_odds.isfinite().all()
+    torch.testing.assert_close(predictions.expert_log_odds.sigmoid(), predictions.logits)  # the experts' confidences
 
 
 def test_16_bits_and_channels_last_reach_the_model_and_change_little() -> None:

@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from mocse_timm.models.aggregation import AGGREGATIONS, aggregate, class_log_odds, split_classes, stack_expert_logits
+from mocse_timm.models.aggregation import (
+    AGGREGATIONS,
+    aggregate,
+    class_log_odds,
+    confidence_log_odds,
+    split_classes,
+    stack_expert_logits,
+)
 
 # two experts: p_0 = softmax(0, ln 3)[1] = 3/4, p_1 = softmax(ln 4, 0)[1] = 1/5
 TWO_EXPERTS = torch.tensor([[[0.0, math.log(3)], [math.log(4), 0.0]]])
@@ -35,6 +42,8 @@ def test_one_group_of_two_classes_by_hand() -> None:
     )
     log_odds = torch.tensor([[math.log(2), math.log(5), math.log(3)]])
     torch.testing.assert_close(class_log_odds(stacked, [2, 1]), log_odds)
+    of_confidences = torch.tensor([[math.log(2 / 6), math.log(5 / 3), math.log(3 / 1)]])
+    torch.testing.assert_close(confidence_log_odds(stacked, [2, 1]), of_confidences)
     torch.testing.assert_close(aggregate(stacked, [2, 1], "confidence"), torch.tensor([[2 / 8, 5 / 8, 3 / 4]]))
     torch.testing.assert_close(
         aggregate(stacked, [2, 1], "log_confidence"), torch.tensor([[2 / 8, 5 / 8, 3 / 4]]).log()

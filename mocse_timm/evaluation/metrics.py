@@ -137,15 +137,16 @@ def _per_class_accuracy(logits: Tensor, labels: Tensor, class_names: Sequence[st
 
 
 def _auroc(scores: Tensor, targets: Tensor) -> float | None:
-    """Return the area for one class, (N,) scores in [0, 1] against (N,) targets in {0, 1}."""
+    """Return the area for one class, (N,) scores of any size against (N,) targets in {0, 1}."""
     if targets.unique().numel() < 2:
         return None
-    return _torchmetrics().binary_auroc(scores, targets).item()
+    order = scores.unique(return_inverse=True)[1].double() / len(scores)  # in [0, 1): sure ones would tie as sigmoids
+    return _torchmetrics().binary_auroc(order, targets).item()
 
 
 def _expert_scores(log_odds: Tensor, labels: Tensor, class_names: Sequence[str]) -> list[ExpertScores]:
     num_classes = log_odds.shape[1]
-    confidence = log_odds.double().sigmoid()  # in float32 the sure images would tie at 1 and blunt the AUROC
+    confidence = log_odds.double().sigmoid()
     targets = F.one_hot(labels, num_classes)
     precision = _torchmetrics().multilabel_precision(
         confidence, targets, num_labels=num_classes, threshold=THRESHOLD, average="none"
@@ -160,7 +161,7 @@ def _expert_scores(log_odds: Tensor, labels: Tensor, class_names: Sequence[str])
             class_name=name,
             precision=precision[index].item() if fires[index] else None,
             recall=recall[index].item() if occurs[index] else None,
-            auroc=_auroc(confidence[:, index], targets[:, index]),
+            auroc=_auroc(log_odds[:, index], targets[:, index]),
         )
         for index, name in enumerate(class_names)
     ]
@@ -220,7 +221,5 @@ def score_multi_label(logits: Tensor, targets: Tensor, class_names: Sequence[str
     return MultiLabelScores(
         num_images=len(logits),
         mean_average_precision=sum(precisions) / len(precisions) if precisions else None,
-        per_class_auroc={
-            name: _auroc(confidence[:, index], targets[:, index]) for index, name in enumerate(class_names)
-        },
+        per_class_auroc={name: _auroc(logits[:, index], targets[:, index]) for index, name in enumerate(class_names)},
     )

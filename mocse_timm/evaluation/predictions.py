@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mocse_timm.checks import BadInput
-from mocse_timm.models.aggregation import class_log_odds
+from mocse_timm.models.aggregation import confidence_log_odds
 from mocse_timm.models.ensemble import Ensemble
 from mocse_timm.models.mocse import MoCSE
 from mocse_timm.modes import evaluating
@@ -33,7 +33,7 @@ class Predictions:
     labels: Tensor
     """(N,), int64, as the loader gave them."""
     expert_log_odds: Tensor | None = None
-    """(N, C), MoCSE only: how much the class's own expert prefers the class to "none of mine", in nats."""
+    """(N, C), MoCSE only: log(p / (1 - p)) of the confidence p that the class's own expert has in it, in nats."""
 
 
 def _keep(tensor: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def _autocast(device: torch.device, amp_dtype: torch.dtype | None) -> AbstractCo
 
 
 def answer(model: nn.Module, images: Tensor, amp_dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor | None]:
-    """Return the (B, C) class scores and, for MoCSE, the (B, C) log-odds of the experts, float32.
+    """Return the (B, C) class scores and, for MoCSE, the (B, C) log-odds of the experts' confidences, float32.
 
     Args:
         model: on the device of ``images``, in eval mode.
@@ -60,7 +60,7 @@ def answer(model: nn.Module, images: Tensor, amp_dtype: torch.dtype | None = Non
         expert_logits = model.forward_experts(images)
     expert_logits = expert_logits.float()  # aggregation subtracts near-equal numbers: not in 16 bits
     scores = model.aggregate(expert_logits)
-    return scores, class_log_odds(expert_logits, model.group_sizes) if isinstance(model, MoCSE) else None
+    return scores, confidence_log_odds(expert_logits, model.group_sizes) if isinstance(model, MoCSE) else None
 
 
 def predict(

@@ -12,7 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["AGGREGATIONS", "aggregate", "class_log_odds", "split_classes", "stack_expert_logits"]
+__all__ = [
+    "AGGREGATIONS",
+    "aggregate",
+    "class_log_odds",
+    "confidence_log_odds",
+    "split_classes",
+    "stack_expert_logits",
+]
 
 AGGREGATIONS = ("log_odds", "log_confidence", "confidence")
 
@@ -81,6 +88,27 @@ def class_log_odds(expert_logits: Tensor, group_sizes: list[int]) -> Tensor:
     if not torch.jit.is_scripting():
         _check(expert_logits, group_sizes)
     return _own_classes(expert_logits[:, :, 1:] - expert_logits[:, :, :1], group_sizes)
+
+
+def confidence_log_odds(expert_logits: Tensor, group_sizes: list[int]) -> Tensor:
+    """Return (B, C): log(p / (1 - p)) of the confidence p that each class's own expert has in it.
+
+    With one expert a class this is :func:`class_log_odds`; an expert of several classes has to tell each from "none of
+    mine" and from its other classes.
+
+    Args:
+        expert_logits: (B, E, G + 1).
+        group_sizes: classes of each expert, E numbers that sum to C.
+
+    Raises:
+        ValueError: if the shape does not follow from ``group_sizes``.
+    """
+    _check(expert_logits, group_sizes)
+    columns: list[Tensor] = []
+    for own in range(1, expert_logits.shape[2]):
+        others = torch.cat([expert_logits[:, :, :own], expert_logits[:, :, own + 1 :]], dim=2)
+        columns.append(expert_logits[:, :, own] - others.logsumexp(dim=2))
+    return _own_classes(torch.stack(columns, dim=2), group_sizes)
 
 
 def aggregate(expert_logits: Tensor, group_sizes: list[int], method: str) -> Tensor:
