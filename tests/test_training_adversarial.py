@@ -102,6 +102,9 @@ def test_the_turns_of_a_two_expert_linear_model_by_hand() -> None:
         slope, torch.outer(torch.tensor([1.0, -1.0]), pulls[0] * images[0] - pulls[1] * images[1])
     )
 
+    smooth = router_turn(NO_ATTACK, 6, "trades", 0, smoothing=0.2)(model, images, labels)
+    torch.testing.assert_close(smooth.loss, F.cross_entropy(logits, labels, label_smoothing=0.2))
+
     result = router_turn(NO_ATTACK, 6, "class", 0)(model, images, labels)
     (slope,) = torch.autograd.grad(result.loss, model.router.weight)
     scores = model.router(images).detach()
@@ -215,6 +218,8 @@ def test_recipes_refuse_models_and_numbers_they_cannot_use(capsys: pytest.Captur
         "--recipe trades --beta=-1": "--beta is -1.0: give 0 or more",
         "--recipe pgd --mixup 0.2": "--recipe pgd needs one label an image",
         "--recipe advmoe --model advmoe_resnet18 --router-lr 0": "--router-lr is 0.0: give more than 0",
+        "--recipe pgd --balance-weight 1": "--balance-weight is for --recipe advmoe: leave it out of --recipe pgd",
+        "--layer-decay 0.5 --sched none": "--layer-decay needs a schedule, which applies it: give --sched constant",
         "--recipe advmoe --router-clip-grad 0": "--router-clip-grad is 0.0: give more than 0",
     }
     for flags, message in cases.items():
@@ -222,6 +227,15 @@ def test_recipes_refuse_models_and_numbers_they_cannot_use(capsys: pytest.Captur
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_label_smoothing_reaches_both_turns() -> None:
+    model = advmoe()
+    images, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 3])
+    logits = model(images)
+    for phase in build_recipe(TrainConfig(recipe="advmoe", epsilon=0, smoothing=0.3), model):
+        loss = phase.loss(model, images, labels).loss
+        torch.testing.assert_close(loss, F.cross_entropy(logits, labels, label_smoothing=0.3))
 
 
 def test_an_experts_optimizer_never_holds_the_router() -> None:

@@ -1,8 +1,11 @@
 """One optimiser step against a step worked out without the loop."""
 
+import copy
 import math
+from typing import Any
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
@@ -13,6 +16,7 @@ from mocse_timm.training.config import TrainConfig
 from mocse_timm.training.loop import Trainer, train_epoch
 from mocse_timm.training.phases import LossResult, Phase, TrainingTask
 from mocse_timm.training.progress import Progress
+from mocse_timm.training.recipes import build_recipe
 
 
 def squared_error(model: nn.Module, images: Tensor, targets: Tensor) -> LossResult:
@@ -41,8 +45,11 @@ class FixedBatches:
         self.asked.append((epoch, first_batch))
 
 
-def trainer(model: nn.Module, clip_grad: float | None = None, **flags) -> Trainer:
-    phase = Phase("standard", squared_error, torch.optim.SGD(model.parameters(), lr=0.5), clip_grad=clip_grad)
+def trainer(
+    model: nn.Module, clip_grad: float | None = None, clip_mode: str = "norm", free: tuple[nn.Module, ...] = (), **flags
+) -> Trainer:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    phase = Phase("standard", squared_error, optimizer, (), clip_grad, clip_mode, free)
     task = TrainingTask(model, {phase.name: phase.loss})
     return Trainer(TrainConfig(**flags), Accelerator(cpu=True), task, model, (phase,), [], Progress())
 
@@ -102,6 +109,30 @@ def test_clipping_limits_the_norm_of_the_whole_gradient() -> None:
     train_epoch(trainer(model, grad_accum_steps=4, clip_grad=0.01), loader)
     moved = torch.cat([(a - b).flatten() for a, b in zip(model.parameters(), start.parameters(), strict=True)])
     torch.testing.assert_close(moved.norm().item(), 0.5 * 0.01, rtol=1e-3, atol=0)
+
+
+def test_clipping_leaves_free_parts_alone() -> None:
+    loader = FixedBatches()
+    model = nn.Sequential(linear(), nn.Linear(3, 3))
+    twin = copy.deepcopy(model)
+    F.cross_entropy(twin(loader.images.flatten(1)), loader.labels).backward()
+    train_epoch(trainer(model, 1e-4, "agc", (model[1],), grad_accum_steps=4), loader)
+    for layer, before in zip(model, twin, strict=True):
+        moved, slope = before.weight - layer.weight, before.weight.grad
+        assert slope is not None
+        if layer is model[1]:
+            torch.testing.assert_close(moved, 0.5 * slope)
+        else:
+            assert moved.norm() < 0.01 * slope.norm()
+
+
+@pytest.mark.parametrize(("name", "classifiers"), [("mocse_preact18", 10), ("ensemble", 10), ("cifar_preact18", 1)])
+def test_adaptive_clipping_leaves_the_classifiers_out(name: str, classifiers: int) -> None:
+    model: Any = timm.create_model(name, **({"num_experts": 10} if name == "ensemble" else {}))
+    for mode in ("norm", "agc"):
+        (phase,) = build_recipe(TrainConfig(clip_grad=0.01, clip_mode=mode), model)
+        found = [type(part) for part in phase.free]
+        assert found == [nn.Linear] * (classifiers if mode == "agc" else 0)
 
 
 def test_a_loss_that_is_not_a_number_ends_the_epoch_also_where_no_bar_is_shown() -> None:

@@ -15,7 +15,8 @@ __all__ = ["balance_loss", "class_routing_loss", "expert_shares"]
 def class_routing_loss(clean_scores: Tensor, attacked_scores: Tensor, labels: Tensor, *, beta: float) -> Tensor:
     """Return cross-entropy(clean, labels mod E) + ``beta`` * KL(p(clean) || p(attacked)): classes own experts.
 
-    This is how the authors' code trains the router; the paper's text has the model's own loss instead.
+    So the authors' code trains the router, but in its newest version both terms have the weight ``beta``, and the
+    attack drives apart the model's logits as well; the paper's text has the model's own loss instead.
 
     Args:
         clean_scores: (B, E).

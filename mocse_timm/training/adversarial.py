@@ -77,6 +77,7 @@ def router_turn(
     beta: float,
     router_objective: str,
     balance_weight: float,
+    smoothing: float = 0.0,
     mean_over_processes: Callable[[Tensor], Tensor] = _of_one_process,
 ) -> PhaseLoss:
     """What the router learns while the experts are held.
@@ -84,9 +85,10 @@ def router_turn(
     Args:
         budget: of the attack, which this turn makes anew: on the model's logits, or for ``class`` on the scores.
         beta: weight of the agreement.
-        router_objective: 'trades', the model's own loss through the straight-through gate (the paper), or 'class', the
-            authors' code, see :func:`mocse_timm.losses.routing.class_routing_loss`.
+        router_objective: 'trades', the model's own loss through the straight-through gate (the paper), or 'class',
+            after the authors' code, see :func:`mocse_timm.losses.routing.class_routing_loss`.
         balance_weight: weight of :func:`mocse_timm.losses.routing.balance_loss` on the clean scores.
+        smoothing: label smoothing of 'trades'.
         mean_over_processes: averages the experts' shares (E,) over the processes that share a batch, so that it is
             the whole batch that is balanced. Every process calls it.
     """
@@ -101,7 +103,8 @@ def router_turn(
             attacked = _attacked(model, images, budget)
             logits, scores = model.forward_with_scores(images)
             logits, scores = logits.float(), scores.float()
-            total = trades_loss(logits, model(attacked).float(), targets, beta=beta)
+            attacked_logits = model(attacked).float()
+            total = trades_loss(logits, attacked_logits, targets, beta=beta, label_smoothing=smoothing)
         if balance_weight:
             total = total + balance_weight * balance_loss(scores, mean_over_processes(expert_shares(scores)))
         return LossResult(total, logits)

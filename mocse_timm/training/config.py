@@ -81,13 +81,13 @@ class TrainConfig:
     beta: float = 6.0
     """Weight of the agreement between clean and attacked answers, in trades and advmoe."""
     router_objective: Literal["trades", "class"] = "trades"
-    """What AdvMoE's router learns: the model's loss (the paper), or class modulo experts (the authors' code)."""
+    """What AdvMoE's router learns: the model's loss (the paper), or class modulo experts (after the authors' code)."""
     router_lr: float | None = None
     """The router's learning rate in --recipe advmoe; by default the experts'."""
     router_clip_grad: float | None = 1.0
     """Largest gradient norm of the router in --recipe advmoe, whose gate sums over all layers; None for no limit."""
     balance_weight: float = 0.0
-    """Weight of a loss that spreads images over AdvMoE's experts."""
+    """Weight of a loss that spreads images over AdvMoE's experts, in --recipe advmoe."""
 
     opt: str = "sgd"
     """timm's optimiser name; its sgd is Nesterov, plain momentum is called momentum."""
@@ -110,7 +110,7 @@ class TrainConfig:
     clip_grad: float | None = None
     """Largest gradient norm (or value, see --clip-mode); AdvMoE's router has --router-clip-grad."""
     clip_mode: Literal["norm", "value", "agc"] = "norm"
-    """What --clip-grad limits."""
+    """What --clip-grad limits; agc leaves the classifier out."""
 
     sched: str = "cosine"
     """timm's scheduler name."""
@@ -168,7 +168,7 @@ class TrainConfig:
     torchcompile: str | None = None
     """Compile the model with this backend, e.g. inductor."""
     grad_checkpointing: bool = False
-    """Recompute activations in the backward pass to save memory."""
+    """Recompute activations in the backward pass to save memory; batch norms then see every batch twice."""
 
     seed: int = 42
     """Seed of weights, order and augmentation."""
@@ -231,6 +231,10 @@ class TrainConfig:
             raise BadInput("--jsd-loss and --aug-splits go together: give both, such as --aug-splits 3, or neither")
         if self.jsd_loss and self.recipe != "standard":
             raise BadInput(f"--jsd-loss is for clean images: leave it out of --recipe {self.recipe}")
+        if self.balance_weight and self.recipe != "advmoe":
+            raise BadInput(f"--balance-weight is for --recipe advmoe: leave it out of --recipe {self.recipe}")
+        if self.layer_decay is not None and self.sched == "none":
+            raise BadInput("--layer-decay needs a schedule, which applies it: give --sched constant instead of none")
         self.attack_budget()
         count, unit = self.save_every
         if not 0 < count < math.inf or (unit == "steps" and count != int(count)):

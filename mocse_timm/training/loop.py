@@ -94,7 +94,8 @@ def _step(trainer: Trainer, phase: Phase, group: list[tuple[Tensor, Tensor]], su
         sums.images += len(targets) if first else 0
     if phase.clip_grad is not None:
         accelerator.unscale_gradients(phase.optimizer)
-        parameters = [p for parameters in phase.optimizer.param_groups for p in parameters["params"]]
+        free = {id(parameter) for part in phase.free for parameter in part.parameters()}
+        parameters = [p for group in phase.optimizer.param_groups for p in group["params"] if id(p) not in free]
         dispatch_clip_grad(parameters, phase.clip_grad, mode=phase.clip_mode)
     phase.optimizer.step()
     phase.optimizer.zero_grad()

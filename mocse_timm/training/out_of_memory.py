@@ -1,4 +1,4 @@
-"""Memory that ran out, answered with the flags that need less and leave the training what it is."""
+"""Memory that ran out, answered with the flags that need less and change the training least."""
 
 import re
 from collections.abc import Iterator

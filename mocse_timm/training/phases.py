@@ -40,6 +40,8 @@ class Phase:
     """Largest gradient norm (or value, see ``clip_mode``); None for no limit."""
     clip_mode: str = "norm"
     """What ``clip_grad`` limits, by timm's names: norm, value or agc."""
+    free: tuple[nn.Module, ...] = ()
+    """Parts of the model whose gradients ``clip_grad`` does not limit."""
 
 
 class TrainingTask(nn.Module):

@@ -66,6 +66,14 @@ def _objective(config: TrainConfig, model: nn.Module) -> Objective:
     )
 
 
+def _free(config: TrainConfig, model: Any) -> tuple[nn.Module, ...]:
+    """Return the classifiers if clipping is to leave them out, as timm's adaptive clipping does."""
+    if config.clip_mode != "agc":
+        return ()
+    found = model.get_classifier()
+    return found if isinstance(found, tuple) else (found,)
+
+
 def _advmoe(config: TrainConfig, model: nn.Module, lr: float, num_processes: int) -> tuple[Phase, ...]:
     if not isinstance(model, AdvMoE):
         raise BadInput(f"--recipe advmoe needs a model with a router (advmoe*), got {config.model!r}: use trades")
@@ -74,11 +82,13 @@ def _advmoe(config: TrainConfig, model: nn.Module, lr: float, num_processes: int
     budget = config.attack_budget()
     experts = expert_turn(budget, config.beta, config.smoothing)
     together: dict[str, Any] = {"mean_over_processes": reduce} if num_processes > 1 else {}
-    router = router_turn(budget, config.beta, config.router_objective, config.balance_weight, **together)
+    router = router_turn(
+        budget, config.beta, config.router_objective, config.balance_weight, config.smoothing, **together
+    )
     of_experts = _optimizer(config, model.body, lr, config.layer_decay)
     of_router = _optimizer(config, model.router, config.router_lr or lr, None)  # decay is by the backbone's layers
     return (
-        Phase("expert", experts, of_experts, (model.router,), config.clip_grad, config.clip_mode),
+        Phase("expert", experts, of_experts, (model.router,), config.clip_grad, config.clip_mode, _free(config, model)),
         Phase("router", router, of_router, (model.body,), config.router_clip_grad),
     )
 
@@ -100,4 +110,4 @@ def build_recipe(config: TrainConfig, model: nn.Module, num_processes: int = 1) 
     elif config.recipe == "trades":
         loss = trades_objective(loss, config.attack_budget(), config.beta)
     optimizer = _optimizer(config, model, lr, config.layer_decay)
-    return (Phase(config.recipe, loss, optimizer, clip_grad=config.clip_grad, clip_mode=config.clip_mode),)
+    return (Phase(config.recipe, loss, optimizer, (), config.clip_grad, config.clip_mode, _free(config, model)),)
