@@ -4,7 +4,7 @@ Letters: S seeds, N images, K x V cells of corruptions and severities.
 """
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ from mocse_timm.hub.results import Results, read_results
 __all__ = [
     "Recipe",
     "Table",
+    "Trained",
     "as_text",
     "difference",
     "mean_difference",
     "read_recipes",
     "read_tables",
     "require_recipes",
+    "shared_seeds",
     "training_minutes",
 ]
 
@@ -150,34 +152,43 @@ def _answers(results: Results, which: str) -> tuple[Any, NDArray[np.float64]] | 
     return None if found is None else (same, found)
 
 
+def shared_seeds(ours: Recipe, theirs: Recipe) -> list[tuple[Trained, Trained]]:
+    """Return the trainings of the seeds that both recipes have, side by side."""
+    return [(trained, theirs.trained[seed]) for seed, trained in ours.trained.items() if seed in theirs.trained]
+
+
 def difference(ours: Recipe, theirs: Recipe, which: str) -> Difference | None:
-    """Return by how many points ``ours`` is better than its baseline: :func:`mean_difference` of one pair."""
-    return mean_difference([(ours, theirs)], which)
+    """Return by how many points ``ours`` is better than its baseline: :func:`mean_difference` over the shared seeds."""
+    return mean_difference([shared_seeds(ours, theirs)], which)
 
 
-def mean_difference(pairs: Iterable[tuple[Recipe, Recipe]], which: str) -> Difference | None:
-    """Return by how many points recipes are better than their baselines, with its standard error over the images.
+def mean_difference(groups: Iterable[Sequence[tuple[Trained, Trained]]], which: str) -> Difference | None:
+    """Return by how many points trainings are better than their baselines, with its standard error over the images.
 
-    The seeds that both of a pair have are compared, image by image: the (S, N) differences of all pairs are averaged
-    over the seeds, and the error is that of the mean of the N numbers left. It says nothing of other trainings.
+    Each is compared with its baseline image by image. The (S, N) differences of a group are averaged over its S pairs,
+    those of all groups over the groups, and the error is that of the mean of the N numbers left. It says nothing of
+    other trainings.
 
     Args:
-        pairs: recipes with results, each with its baseline.
+        groups: trainings, each with its baseline; those of one group count together as much as those of another.
         which: a set of :data:`MEANS`, or ``clean``: the same images uncorrupted; or an attack, or ``none``: the same
             images before it.
 
     Returns:
-        None if they have no seed in common or were not all scored on the same images.
+        None if there are none, or not all were scored on the same images.
     """
     rows, scored = list[NDArray[np.float64]](), list[Any]()
-    for ours, theirs in pairs:
-        for seed in (seed for seed in ours.trained if seed in theirs.trained):
-            mine, baseline = (_answers(recipe.trained[seed].results, which) for recipe in (ours, theirs))
-            if mine is None or baseline is None:
-                return None
-            rows.append(mine[1] - baseline[1])
-            scored += [mine[0], baseline[0]]
-    if not rows or any(each != scored[0] for each in scored):
+    for group in filter(None, groups):
+        found = [_answers(trained.results, which) for pair in group for trained in pair]
+        answers = [each for each in found if each is not None]
+        if len(answers) < len(found):
+            return None
+        scored += [same for same, _ in answers]
+        if any(same != scored[0] for same in scored):
+            return None
+        right = [of_image for _, of_image in answers]
+        rows.append(np.mean(right[::2], axis=0) - np.mean(right[1::2], axis=0))
+    if not rows:
         return None
     values = np.mean(rows, axis=0)
     error = standard_error(values)

@@ -1,8 +1,8 @@
 """Rebuild what the zoo's results say: ``python recipes/zoo_tables.py``, or ``make zoo-table``.
 
-From the results in hub_cards: the pairs and tables of ``recipes/zoo.yaml`` between the two marks of docs/ZOO.md, their
-main columns between those of README, the two plots in docs, the line "Expected" of every recipe, and as ``python -m
-mocse_timm.hub zoo`` does every card and the page of all.
+From the results in hub_cards: the pairs, repeated trainings and tables of ``recipes/zoo.yaml`` between the two marks of
+docs/ZOO.md, their main columns between those of README, the two plots in docs, the line "Expected" of every recipe, and
+as ``python -m mocse_timm.hub zoo`` does every card and the page of all.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from zoo_pairs import read_pairs, render_pairs
+from zoo_pairs import read_pairs, render_pairs, render_repeats
 from zoo_results import Recipe, Table, as_text, difference, read_recipes, read_tables, require_recipes
 
 from mocse_timm.checks import BadInput, command
@@ -146,6 +146,14 @@ def with_tables(page: Path, tables: Sequence[str]) -> str:
     return f"{text.partition(BEGIN)[0]}{BEGIN}\n\n{shown}\n\n{END}{text.partition(END)[2]}"
 
 
+def _how(command: str) -> str:
+    """Return in what way a training was run that its recipe does not tell."""
+    words = command.split()
+    processes = words[words.index("--num_processes") + 1] if "--num_processes" in words else "1"
+    together = f" by {processes} processes" if processes != "1" else ""
+    return f"{'--amp' if '--amp' in words else '--no-amp'}{together}"
+
+
 def expected(recipe: Recipe) -> str:
     """Return the line of a recipe's file that says what it is known to give."""
     if not recipe.trained:
@@ -153,8 +161,9 @@ def expected(recipe: Recipe) -> str:
     first = recipe.first
     shown = ("clean", "15", "19", attack_title("pgd50"), attack_title("autoattack"))
     scores = [f"{title} {number:.2f} %" for title in shown if (number := SCORES[title](first.results)) is not None]
-    hardware = first.facts.training.hardware or "an unknown machine"
-    return f"# Expected: {', '.join(scores)}; {_minutes(first.minutes)} minutes of training on {hardware}."
+    training = first.facts.training
+    way = f"with {_how(training.command)} on {training.hardware or 'an unknown machine'}"
+    return f"# Expected: {', '.join(scores)}; {_minutes(first.minutes)} minutes of training {way}."
 
 
 def _write_expected(recipe: Recipe) -> None:
@@ -224,8 +233,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     main_columns = [render_table(comparison, recipes, without=DETAILS) for comparison in comparisons]
     all_columns = [render_table(comparison, recipes, cards="../hub_cards") for comparison in comparisons]
     pairs = render_pairs(read_pairs(parsed.plan), recipes)
-    pages = {parsed.readme: [pairs, *main_columns], parsed.docs / "ZOO.md": [pairs, *all_columns]}
-    texts = {page: with_tables(page, tables) for page, tables in pages.items()}
+    repeats = render_repeats(read_pairs(parsed.plan, "again"), recipes)
+    pages = {parsed.readme: main_columns, parsed.docs / "ZOO.md": all_columns}
+    texts = {page: with_tables(page, [pairs, repeats, *tables]) for page, tables in pages.items()}
     for page, text in texts.items():
         write_whole(page, text, page.name)
     for recipe in recipes.values():

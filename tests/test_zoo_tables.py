@@ -12,7 +12,7 @@ from hub_runs import attacked, corrupted, edit_json, make_run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
-from zoo_pairs import read_pairs, render_pairs
+from zoo_pairs import read_pairs, render_pairs, render_repeats
 from zoo_results import difference, read_recipes, read_tables, training_minutes
 from zoo_tables import BEGIN, END, main, render_table
 
@@ -137,37 +137,83 @@ def test_a_row_has_means_spreads_costs_and_the_difference(zoo: Path) -> None:
     assert "Not trained yet: `later`." in text
 
 
-def test_pairs_are_one_draw_each(zoo: Path) -> None:
-    edit_json(zoo / "cards" / "mixture" / "seed6" / "results.json", "scores", "top1", value=86.11)  # of 85.61
-    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
-    lines = [line.strip("| ").split(" | ") for line in render_pairs([("mixture", "dense")], recipes).splitlines()[2:]]
-    assert [line[:2] for line in lines[2:]] == [
+def by_image(seed: int) -> np.ndarray:
+    """The (N,) percentages that the invented answers of one training have in the 15."""
+    return 100 * np.asarray(corrupted(seed).correct)[:15].mean((0, 1))
+
+
+def with_error(points: np.ndarray) -> str:
+    return f"{points.mean():+.2f} ± {points.std(ddof=1) / np.sqrt(37):.2f}"
+
+
+def raise_clean(folder: Path, points: float) -> None:
+    edit_json(folder / "results.json", "scores", "top1", value=read_results(folder).scores.top1 + points)
+
+
+def train_later(zoo: Path, seed: int) -> None:
+    """Give the third recipe its first seed."""
+    folder = make_run(zoo / "cards" / "later", "mocse_preact18", corruptions=corrupted(seed, mixture=True))
+    edit_json(folder / "config.json", "mocse_timm", "train_images", value=6000)
+    raise_clean(folder, 1.0)
+    (folder / "summary.csv").write_text(SUMMARY)
+
+
+def cells(text: str) -> list[list[str]]:
+    return [line.strip("| ").split(" | ") for line in text.splitlines()[4:]]
+
+
+def test_a_pair_is_one_draw_whatever_its_seeds(zoo: Path) -> None:
+    raise_clean(zoo / "cards" / "mixture" / "seed6", 0.6)
+    train_later(zoo, seed=30)
+    pairs, recipes = [("mixture", "dense"), ("later", "dense")], read_recipes(zoo / "plan.yaml", zoo / "cards")
+    lines = cells(render_pairs(pairs, recipes))
+    assert [line[:2] for line in lines] == [
         ["`mixture` less `dense`", "5"],
         ["`mixture` less `dense`", "6"],
-        ["mean of 2, ± over them", ""],
+        ["`later` less `dense`", "5"],
+        ["mean of 2 pairs, ± over them", ""],
         ["the same, ± over the images", ""],
     ]
-    answers = {seed: 100 * np.asarray(corrupted(seed).correct)[:15].mean((0, 1)) for seed in (10, 11, 20, 21)}
-    by_image = [answers[20] - answers[10], answers[21] - answers[11]]
-    assert [line[2] for line in lines[2:]] == ["+0.00", "+0.50", "+0.25 ± 0.25", ""]
-    for line, points in zip(lines[2:], by_image, strict=False):
-        assert line[3] == f"{points.mean():+.2f} ± {points.std(ddof=1) / np.sqrt(37):.2f}"
-    first, second = (points.mean() for points in by_image)
-    assert lines[4][3] == f"{(first + second) / 2:+.2f} ± {abs(first - second) / 2:.2f}"  # of two, s / sqrt(2) is this
-    both = (by_image[0] + by_image[1]) / 2
-    assert lines[5][3] == f"{both.mean():+.2f} ± {both.std(ddof=1) / np.sqrt(37):.2f}"
+    differences = [by_image(20) - by_image(10), by_image(21) - by_image(11), by_image(30) - by_image(10)]
+    assert [line[2] for line in lines] == ["+0.00", "+0.60", "+1.00", "+0.65 ± 0.35", ""]  # of 0.30 and 1.00
+    assert [line[3] for line in lines[:3]] == [with_error(points) for points in differences]
+    mixture = (differences[0] + differences[1]) / 2
+    first, second = mixture.mean(), differences[2].mean()
+    assert lines[3][3] == f"{(first + second) / 2:+.2f} ± {abs(first - second) / 2:.2f}"  # of two, s / sqrt(2) is this
+    assert lines[4][3] == with_error((mixture + differences[2]) / 2)
+    (alone,) = [line for line in cells(render_pairs(pairs[:1], recipes)) if line[0] == "mean of 1 pair, ± over them"]
     whole = difference(recipes["mixture"], recipes["dense"], "clean")
-    assert whole is not None and lines[5][4] == f"{whole.points:+.2f} ± {whole.standard_error:.2f}"
-    edit_json(zoo / "cards" / "dense" / "seed6" / "results.json", "corruptions", "images", value="others")
-    apart = render_pairs([("mixture", "dense")], read_recipes(zoo / "plan.yaml", zoo / "cards")).splitlines()
-    assert apart[-1].startswith("| mean of 2, ± over them |") and "| +0.25 ± 0.25 |" in apart[-1]
-    assert apart[-1].count("(1 of them)") == 2
+    assert whole is not None and alone[4] == f"{whole.points:+.2f}"
+    for file in ("dense/results.json", "dense/seed6/results.json"):
+        edit_json(zoo / "cards" / file, "corruptions", "images", value="others")
+    edit_json(zoo / "cards" / "later" / "results.json", "corruptions", "images", value="others")
+    apart = cells(render_pairs(pairs, read_recipes(zoo / "plan.yaml", zoo / "cards")))
+    assert "".join(apart[0][3:] + apart[1][3:]) == "" and len(apart) == 4  # no error over images that are not the same
+    assert apart[3][3] == f"{second:+.2f} (1 of them)"
+
+
+def test_two_trainings_of_one_recipe_show_what_chance_does(zoo: Path) -> None:
+    raise_clean(zoo / "cards" / "mixture" / "seed6", 1.0)
+    train_later(zoo, seed=30)
+    lines = cells(render_repeats([("later", "dense")], read_recipes(zoo / "plan.yaml", zoo / "cards")))
+    differences = [by_image(11) - by_image(10), by_image(21) - by_image(20), by_image(30) - by_image(10)]
+    titles = ["`dense`, seed 6 less 5", "`mixture`, seed 6 less 5", "`later` less `dense`, seed 5"]
+    assert [line[0] for line in lines] == [*titles, "root mean square"]
+    assert [line[1] for line in lines] == ["+0.00", "+1.00", "+1.00", f"{np.sqrt(2 / 3):.2f}"]
+    means = [points.mean() for points in differences]
+    assert [line[2] for line in lines[:3]] == [with_error(points) for points in differences]
+    assert lines[3][2] == f"{np.sqrt(np.square(means).mean()):.2f}" and lines[3][3:] in ([], [""])
 
 
 def test_pairs_without_results_have_no_table_and_wrong_ones_are_named(zoo: Path) -> None:
     recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
     assert read_pairs(zoo / "plan.yaml") == [("mixture", "dense"), ("later", "dense")]
     assert render_pairs([("later", "dense")], recipes) == render_pairs([], recipes) == ""
+    assert read_pairs(zoo / "plan.yaml", "again") == []
+    once = {name: replace(recipe, trained=dict(list(recipe.trained.items())[:1])) for name, recipe in recipes.items()}
+    assert render_repeats([("later", "dense")], once) == ""
+    with pytest.raises(BadInput, match="a pair of repeated trainings names 'nothing', which is no recipe"):
+        render_repeats([("dense", "nothing")], recipes)
     with pytest.raises(BadInput, match="a pair names 'nothing', which is no recipe"):
         render_pairs([("mixture", "nothing")], recipes)
 
@@ -196,7 +242,8 @@ def test_readme_recipes_plots_and_cards_are_rebuilt(zoo: Path) -> None:
     pages = {page: (zoo / page).read_text() for page in ("README.md", "docs/ZOO.md")}
     for text in pages.values():
         assert text.startswith(f"before\n{BEGIN}\n\n**Over all pairs") and text.endswith(f"{END}\nafter\n")
-        assert "| mean of 2, ± over them |" in text and "\n\n**Better?**\n\n| model |" in text
+        assert "| mean of 1 pair, ± over them |" in text and "| `dense`, seed 6 less 5 |" in text
+        assert "\n\n**Better?**\n\n| model |" in text
     short, whole = (row(text.partition("**Better?**")[2], "mixture") for text in pages.values())
     assert set(whole) - set(short) == {*GROUPS, "images/s"}
     assert short["model"] == "[mixture](hub_cards/mixture/README.md)"
@@ -204,7 +251,7 @@ def test_readme_recipes_plots_and_cards_are_rebuilt(zoo: Path) -> None:
     assert all(short[title] == whole[title] for title in set(short) - {"model"})
     lines = {name: (zoo / "zoo" / f"{name}.yaml").read_text().splitlines() for name in ("mixture", "later")}
     assert re.fullmatch(
-        r"# Expected: clean 85\.61 %, 15 \d\d\.\d\d %, 19 \d\d\.\d\d %; 2\.0 minutes of training on .*\.",
+        r"# Expected: clean 85\.61 %, 15 \d\d\.\d\d %, 19 \d\d\.\d\d %; 2\.0 minutes of training with --no-amp on .*\.",
         lines["mixture"][2],
     )
     assert lines["mixture"][1::2] == ["# What mixture is.", "model: x"]
