@@ -53,7 +53,7 @@ ADVMOE: dict[str, Any] = {
 }
 CASES: dict[str, dict[str, Any]] = {
     "dense": VIT | {"smoothing": 0.1},
-    "convolutions": {"model": "test_convnext", "opt": "adamw", "lr_base": 0.01},
+    "convolutions": {"model": "test_convnext", "opt": "adamw", "lr_base": 0.0025},
     "clipped and accumulated": VIT | {"clip_grad": 0.5, "grad_accum_steps": 2, "model_ema": True},
     "clipped layer by layer": VIT | {"clip_grad": 0.01, "clip_mode": "agc"},
     "mocse": MOCSE,

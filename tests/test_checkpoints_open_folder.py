@@ -125,6 +125,7 @@ def test_weights_take_the_place_of_nothing_random(run: Path) -> None:
         ("mixture", {"in_chans": 1}),
         ("shared", {"num_classes": 6, "in_chans": 1}),
         ("groups", {"num_classes": 7}),
+        ("groups", {"num_classes": 1}),
         ("preact18", {"num_classes": 5, "in_chans": 4}),
         ("preact18", {"num_classes": 0}),
         ("routed", {"num_classes": 5, "in_chans": 1}),

@@ -1,4 +1,5 @@
 import pickle
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -119,6 +120,15 @@ def test_bad_requests_get_one_sentence(arguments: dict, message: str) -> None:
     with pytest.raises(BadInput, match=message) as refusal:
         load_data(**arguments)
     assert "\n" not in str(refusal.value)
+
+
+def test_the_package_that_hugging_face_sets_need_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "timm.data.readers.reader_hfds", raising=False)
+    with pytest.raises(
+        BadInput, match="^data set 'hfds/cifar10' needs a package that is not here: pip install datasets$"
+    ):
+        load_data("hfds/cifar10", model_size=32)
 
 
 def test_a_bare_path_is_answered_with_the_right_form(tmp_path: Path) -> None:

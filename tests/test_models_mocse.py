@@ -1,10 +1,12 @@
 """MoCSE: what it computes, against networks assembled by hand. Letters: B images, C classes, E experts."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
+from timm.models import save_for_hf
 from timm.optim import create_optimizer_v2
 
 from mocse_timm.models import MoCSE
@@ -214,3 +216,26 @@ def test_without_classes_the_experts_must_be_counted() -> None:
         MoCSE(num_classes=0)
     with pytest.raises(ValueError, match="num_classes must be at least 0, got -1"):
         MoCSE(num_classes=-1)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_saved_groups_are_reloaded_for_fewer_classes_as_reset_classifier_leaves_them(
+    classes: int, tmp_path: Path
+) -> None:
+    model = mocse(num_classes=10, num_experts=4)
+    save_for_hf(model, str(tmp_path), safe_serialization=True)
+    again: Any = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=classes).eval()
+    model.reset_classifier(classes)
+    assert again.group_sizes == model.group_sizes and again.pretrained_cfg["classifier"][-1].startswith(
+        f"experts.{len(model.group_sizes) - 1}."
+    )
+    kept = {key: value for key, value in model.state_dict().items() if "head.fc" not in key}
+    for key, value in again.state_dict().items():
+        assert "head.fc" in key or torch.equal(value, kept[key]), key
+    assert again.state_dict().keys() == model.state_dict().keys()
+    assert again(IMAGES).shape == (2, classes)
+
+
+def test_more_experts_than_classes_are_refused_where_both_are_typed() -> None:
+    with pytest.raises(ValueError, match=r"num_experts must be between 1 and .* \(3\), got 4"):
+        mocse(num_experts=4, num_classes=3)

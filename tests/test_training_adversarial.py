@@ -219,6 +219,8 @@ def test_recipes_refuse_models_and_numbers_they_cannot_use(capsys: pytest.Captur
         "--recipe pgd --mixup 0.2": "--recipe pgd needs one label an image",
         "--recipe advmoe --model advmoe_resnet18 --router-lr 0": "--router-lr is 0.0: give more than 0",
         "--recipe pgd --balance-weight 1": "--balance-weight is for --recipe advmoe: leave it out of --recipe pgd",
+        "--recipe trades --router-lr 0.1": "--router-lr is for --recipe advmoe: leave it out of --recipe trades",
+        "--router-objective class": "--router-objective is for --recipe advmoe: leave it out of --recipe standard",
         "--layer-decay 0.5 --sched none": "--layer-decay needs a schedule, which applies it: give --sched constant",
         "--recipe advmoe --router-clip-grad 0": "--router-clip-grad is 0.0: give more than 0",
     }

@@ -183,7 +183,7 @@ def test_what_does_not_fit_a_state_is_one_sentence(tmp_path: Path, capsys: pytes
             "in the middle of epoch 2, which was begun with --batch-size 256: continue with that",
         ),
         (["--opt", "adamw"], "epoch-0001-step-000002 is a state of --opt sgd: continue with that"),
-        (["--layer-decay", "0.5"], "epoch-0001-step-000002 does not fit these flags"),
+        (["--layer-decay", "0.5"], "epoch-0001-step-000002 is a state of --layer-decay None: continue with that"),
         (["--model", "cifar_resnet18"], "that run has --model cifar_preact18, not cifar_resnet18"),
         (["--save-every", "0", "minutes"], "--save-every is 0 minutes: give a number above 0"),
     ):

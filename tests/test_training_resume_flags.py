@@ -11,10 +11,12 @@ from timm.scheduler import CosineLRScheduler
 
 import mocse_timm.models  # noqa: F401  (registers our models)
 import mocse_timm.training.run as run
+from mocse_timm.checks import BadInput
 from mocse_timm.training.build import build_model, build_trainer
 from mocse_timm.training.config import TrainConfig
 from mocse_timm.training.loop import Trainer
-from mocse_timm.training.resume import _load
+from mocse_timm.training.resume import _check_flags, _load, load_state
+from mocse_timm.training.run_folder import RunFolder
 
 SMALL = "--img-size 8 --model cifar_preact18 --model-kwargs width=0.125 --batch-size 256 --seed 3".split()
 BY_EPOCHS = ["--no-sched-on-updates"]  # as plateau wants it
@@ -121,9 +123,14 @@ def test_what_plateau_has_brought_the_rate_down_to_is_kept_and_scaled(tmp_path: 
 
 
 def test_an_option_that_changes_what_an_optimiser_keeps_is_refused(tmp_path: Path) -> None:
-    state_after(tmp_path, 1, **DENSE, opt="adamw")
-    with pytest.raises(ValueError, match="the optimiser's amsgrad was False"):
-        continued(tmp_path, **DENSE, opt="adamw", opt_kwargs={"amsgrad": True})
+    adamw: dict[str, Any] = DENSE | {"opt": "adamw"}
+    folder = RunFolder(tmp_path)
+    state_after(folder.states.unfinished(1, 0), STEPS, **adamw)
+    folder.states.complete(folder.states.unfinished(1, 0))
+    folder.write_flags(TrainConfig(**adamw))
+    trainer = built(Accelerator(cpu=True), **adamw, opt_kwargs={"amsgrad": True})
+    with pytest.raises(BadInput, match="does not fit these flags .the optimiser's amsgrad was False.$"):
+        load_state(trainer, folder, print)
 
 
 def test_an_option_that_changes_nothing_of_what_an_optimiser_keeps_counts(tmp_path: Path) -> None:
@@ -141,3 +148,56 @@ def test_a_schedule_of_another_kind_is_refused(
     assert run.main([*SMALL, *flags]) == 0
     assert run.main(["--resume", str(tmp_path / "run"), "--epochs", "2", "--sched", after, *BY_EPOCHS]) == 2
     assert f"is a state of --sched {before}: continue with that" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("before", "typed", "named"),
+    [
+        ({}, {"model_ema": True}, "--no-model-ema"),
+        ({"model_ema": True}, {}, "--model-ema"),
+        ({"recipe": "standard"}, {"recipe": "advmoe"}, "--recipe standard"),
+        ({"recipe": "advmoe"}, {"recipe": "pgd"}, "--recipe advmoe"),
+        ({"layer_decay": 0.7}, {}, "--layer-decay 0.7"),
+        ({}, {"filter_bias_and_bn": False}, "--filter-bias-and-bn"),
+        ({"weight_decay": 0.0}, {}, "--weight-decay 0.0"),
+    ],
+)
+def test_flags_of_another_kind_of_state_are_named(before: dict[str, Any], typed: dict[str, Any], named: str) -> None:
+    then = vars(TrainConfig()) | before
+    with pytest.raises(BadInput, match=f"^the state is a state of {named}: continue with that$"):
+        _check_flags(then, TrainConfig(**typed), "the state")
+    _check_flags(then, TrainConfig(**before), "the state")
+
+
+@pytest.mark.parametrize(
+    ("before", "typed"),
+    [
+        ({"recipe": "standard"}, {"recipe": "trades"}),
+        ({"layer_decay": 0.7}, {"layer_decay": 0.8, "weight_decay": 0.0}),
+        ({"filter_bias_and_bn": False}, {"filter_bias_and_bn": False, "weight_decay": 0.0}),
+    ],
+)
+def test_flags_that_a_state_does_not_depend_on_may_change(
+    before: dict[str, Any], typed: dict[str, Any], tmp_path: Path
+) -> None:
+    _check_flags(vars(TrainConfig()) | before, TrainConfig(**typed), "the state")
+    state_after(tmp_path, 1, **DENSE, **before)
+    continued(tmp_path, **DENSE, **typed)
+
+
+def test_flags_that_lead_to_nothing_are_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert run.main([*SMALL, "--epochs", "2", "--output", str(tmp_path), "--experiment", "run"]) == 0
+    before = (folder / "config.yaml").read_bytes()
+    assert run.main(["--resume", str(folder), "--epochs", "1", "--lr", "0.7"]) == 0
+    assert f"nothing left to train: {folder} has 2 epochs behind it" in capsys.readouterr().out
+    assert (folder / "config.yaml").read_bytes() == before
+
+
+def test_a_run_named_by_its_folder_keeps_its_place(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "moved")
+    (folder.path / "states" / "epoch-0001-step-000000").mkdir(parents=True)
+    folder.write_flags(TrainConfig(output="there", experiment="run"))
+    config = run._parse(["--resume", str(folder.path), "--output", "elsewhere", "--experiment", "other", "--lr", "0.7"])
+    assert (config.output, config.experiment, config.resume) == ("there", "run", str(folder.path))
+    assert config.lr == 0.7

@@ -55,6 +55,10 @@ def test_a_run_leaves_a_folder_that_timm_loads(tmp_path: Path) -> None:
     assert facts["epochs"] == 2
     assert (facts["recipe"], facts["seed"]) == ("standard", 3)
     assert facts["validation"]["top1"] == pytest.approx(float(rows[1]["eval_top1"]))
+    best = json.loads((folder / "best" / "config.json").read_text())["mocse_timm"]
+    top1 = [float(row["eval_top1"]) for row in rows]
+    assert (facts["weights"], best["weights"]) == ("last", "best")
+    assert (best["epochs"], best["validation"]["top1"]) == (1 + top1.index(max(top1)), pytest.approx(max(top1)))
     assert "epoch 2/2" in (folder / "log.txt").read_text()
 
 
@@ -99,7 +103,8 @@ def test_the_average_is_what_is_validated_and_saved(tmp_path: Path) -> None:
         for name, value in load_file(folder / "states" / "epoch-0001-step-000000" / "model.safetensors").items()
     }
     assert not torch.equal(weights(folder)["head.fc.weight"], live["head.fc.weight"])
-    assert json.loads((folder / "config.json").read_text())["mocse_timm"]["weights"] == "average"
+    for part, name in ((folder, "average"), (folder / "best", "best average")):
+        assert json.loads((part / "config.json").read_text())["mocse_timm"]["weights"] == name
 
 
 def test_expert_loss_weight_zero_trains_on_the_aggregate_alone(tmp_path: Path) -> None:
@@ -127,6 +132,8 @@ def test_expert_loss_weight_zero_trains_on_the_aggregate_alone(tmp_path: Path) -
         (["--expert-loss-weight", "0", "--aggregate-loss-weight", "0"], "are both 0: nothing would be learned"),
         (["--expert-positive-weight", "-1"], "--expert-positive-weight is -1.0: give 0 or more"),
         (["--opt", "adamq"], "--opt adamq"),
+        (["--opt", "lookahead_adahessian"], "--opt lookahead_adahessian needs second derivatives"),
+        (["--sched", "multistep", "--decay-milestones", "4", "2"], "--decay-milestones is 4 2: give epochs from 1 on"),
         (["--sched", "cosinus"], "--sched cosinus"),
         (["--epochs", "0"], "--epochs is 0: give at least 1"),
         (["--lr", "-1"], "--lr is -1.0: give more than 0"),

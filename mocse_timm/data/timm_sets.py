@@ -52,6 +52,8 @@ def load_timm_dataset(
         try:
             dataset = create_dataset(name, root=str(data_dir), split=split, download=download)
         except (AssertionError, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, ModuleNotFoundError) and error.name == "datasets":
+                raise BadInput(f"data set {name!r} needs a package that is not here: pip install datasets") from None
             reason = " ".join(str(error).split()) or type(error).__name__
             raise BadInput(
                 f"data set {name!r}, split {split!r}, cannot be opened by timm from {data_dir}: {reason} "

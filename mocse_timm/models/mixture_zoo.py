@@ -81,6 +81,9 @@ def _create(model_cls: type, variant: str, pretrained: bool, experts: int, *, ba
 
 def _create_mocse(variant: str, pretrained: bool, *, backbone: str, **kwargs: Any) -> MoCSE:
     require_backbone(backbone)
+    saved, classes = kwargs.get("pretrained_model_args") or {}, kwargs.get("num_classes")
+    if classes and saved.get("num_experts") and kwargs.get("num_experts") == saved["num_experts"]:
+        kwargs["num_experts"] = min(saved["num_experts"], classes)  # as reset_classifier leaves of the saved model's
     experts = _count_experts(kwargs, resolve_pretrained_cfg(variant, pretrained_cfg=kwargs.get("pretrained_cfg")))
     if kwargs.get("num_classes") == 0:
         kwargs["num_experts"] = experts

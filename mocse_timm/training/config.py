@@ -21,7 +21,7 @@ class TrainConfig:
     model: str = "mocse_preact18"
     """Any registered model: mocse_*, cifar_*, or one of timm's own."""
     model_kwargs: KeyValues = field(default_factory=dict)
-    """Options of the architecture, e.g. expert_width=0.125 backbone=resnet18."""
+    """Options of the architecture, e.g. backbone=cifar_resnet18 expert_width=0.125."""
     pretrained: bool = False
     """Start from the model's published weights."""
 
@@ -36,7 +36,8 @@ class TrainConfig:
     val_split: str = "validation"
     """Name of the part to validate on, for timm's data sets."""
     img_size: int | None = None
-    """Image side in pixels; images are resized to it. By default the model's, and then images must fit it."""
+    """Image side in pixels; images are resized to it. By default the model's: larger files are resized to that, too,
+    but images kept in memory, CIFAR's and folders of up to 64x64 pixels, must have it already."""
     check_images: bool = True
     """Decode every image file once before training, so that a broken one is named now and not in a later epoch."""
     in_chans: int = 3
@@ -94,9 +95,10 @@ class TrainConfig:
     lr: float | None = None
     """Learning rate; by default --lr-base scaled by the size of an optimiser step."""
     lr_base: float = 0.1
-    """Learning rate for --lr-base-size images a step."""
+    """Learning rate for --lr-base-size images a step. Other sizes scale it linearly, or by the square root of the ratio
+    where --opt has ada or lamb in its name."""
     lr_base_size: int = 256
-    """Images a step that --lr-base is meant for; larger steps scale it linearly."""
+    """Images a step that --lr-base is meant for."""
     momentum: float = 0.9
     """Momentum of the optimiser."""
     weight_decay: float = 5e-4
@@ -123,9 +125,12 @@ class TrainConfig:
     min_lr: float = 0.0
     """Learning rate at the end."""
     decay_epochs: float | None = None
-    """Epochs between drops, for --sched step."""
+    """Epochs between drops, for --sched step, by default 90; of the fall at the end, for wsd and rsqrt, by default a
+    fifth of those after the warmup."""
+    decay_milestones: tuple[int, ...] = (90, 180, 270)
+    """Epochs at which the rate drops, for --sched multistep."""
     decay_rate: float = 0.1
-    """Factor of a drop, for --sched step."""
+    """Factor of a drop, for --sched step and multistep."""
 
     padding: int = 4
     """Black border in pixels before the random crop of images kept in memory."""
@@ -221,6 +226,9 @@ class TrainConfig:
         for name in ("lr", "lr_base", "clip_grad", "router_lr", "router_clip_grad", "decay_epochs"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give more than 0")
+        if list(self.decay_milestones) != sorted(self.decay_milestones) or min(self.decay_milestones, default=1) < 1:
+            given = " ".join(map(str, self.decay_milestones))
+            raise BadInput(f"--decay-milestones is {given}: give epochs from 1 on, in ascending order")
         if self.img_size is not None and self.img_size > LARGEST_SIDE:  # config.json, which tells it, would be refused
             raise BadInput(f"--img-size is {self.img_size}: give at most {LARGEST_SIDE}")
         if self.expert_loss_weight == self.aggregate_loss_weight == 0:
@@ -231,8 +239,9 @@ class TrainConfig:
             raise BadInput("--jsd-loss and --aug-splits go together: give both, such as --aug-splits 3, or neither")
         if self.jsd_loss and self.recipe != "standard":
             raise BadInput(f"--jsd-loss is for clean images: leave it out of --recipe {self.recipe}")
-        if self.balance_weight and self.recipe != "advmoe":
-            raise BadInput(f"--balance-weight is for --recipe advmoe: leave it out of --recipe {self.recipe}")
+        for name in ("balance_weight", "router_lr", "router_objective"):
+            if self.recipe != "advmoe" and getattr(self, name) != getattr(TrainConfig, name):
+                raise BadInput(f"{self.flag(name)} is for --recipe advmoe: leave it out of --recipe {self.recipe}")
         if self.layer_decay is not None and self.sched == "none":
             raise BadInput("--layer-decay needs a schedule, which applies it: give --sched constant instead of none")
         self.attack_budget()

@@ -1,5 +1,6 @@
 """The recipes: which losses are minimised, by which optimisers."""
 
+import math
 from typing import Any
 
 import torch
@@ -26,15 +27,20 @@ __all__ = ["build_recipe", "learning_rate"]
 
 
 def learning_rate(config: TrainConfig, num_processes: int) -> float:
-    """Return ``--lr``, or ``--lr-base`` scaled linearly by the images of one optimiser step."""
+    """Return ``--lr``, or ``--lr-base`` scaled by the images of one optimiser step.
+
+    As in timm's train.py that is by their square root for optimisers with 'ada' or 'lamb' in their name, else linearly.
+    """
     if config.lr is not None:
         return config.lr
-    return config.lr_base * config.batch_size * config.grad_accum_steps * num_processes / config.lr_base_size
+    ratio = config.batch_size * config.grad_accum_steps * num_processes / config.lr_base_size
+    by_root = any(part in config.opt.lower() for part in ("ada", "lamb"))
+    return config.lr_base * (math.sqrt(ratio) if by_root else ratio)
 
 
 def _optimizer(config: TrainConfig, module: nn.Module, lr: float, layer_decay: float | None) -> torch.optim.Optimizer:
     try:
-        return create_optimizer_v2(
+        optimizer = create_optimizer_v2(
             module,
             opt=config.opt,
             lr=lr,
@@ -48,6 +54,11 @@ def _optimizer(config: TrainConfig, module: nn.Module, lr: float, layer_decay: f
         raise BadInput(
             f"--opt {config.opt}: {' '.join(str(error).split())}; see timm.optim.list_optimizers()"
         ) from None
+    if getattr(optimizer, "is_second_order", False):
+        raise BadInput(
+            f"--opt {config.opt} needs second derivatives, which no recipe computes: give another, e.g. adamw"
+        )
+    return optimizer
 
 
 def _objective(config: TrainConfig, model: nn.Module) -> Objective:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ WHERE = (
     "log_interval",
     "log_with",
 )
+LOCAL = "local-dir:"
 
 
 def _check_weights(trainer: Trainer, model: nn.Module) -> None:
@@ -88,9 +90,19 @@ def summary_row(scores: Scores) -> dict[str, float]:
     return row
 
 
+def _public(option: Any) -> Any:
+    """Return an option of the model; of a path that leads out of the working directory only its last part."""
+    if not isinstance(option, str):
+        return option
+    source = option[: len(LOCAL)] if option.lower().startswith(LOCAL) else ""  # timm takes it in any case
+    path = Path(option.removeprefix(source))
+    return f"{source}{path.name}" if path.is_absolute() or ".." in path.parts else option
+
+
 def _command(trainer: Trainer, data: DataSplits) -> str:
     """Return the command that trains the same model again, without private paths and addresses."""
-    public = dataclasses.replace(trainer.config, dataset=data.public_name)
+    options = {name: _public(option) for name, option in trainer.config.model_kwargs.items()}
+    public = dataclasses.replace(trainer.config, dataset=data.public_name, model_kwargs=options)
     start = launcher(trainer.accelerator, public=True)
     return f"{start} train.py {changed_flags(public, leave_out=WHERE)}".strip()
 
@@ -138,4 +150,5 @@ def write_results(
         save_model(model, folder.path, facts=facts, class_names=data.class_names)
         if scores.top1 > trainer.progress.best_top1:
             folder.best.mkdir(exist_ok=True)
-            save_model(model, folder.best, facts=facts, class_names=data.class_names)
+            best = facts | {"weights": "best average" if trainer.ema else "best"}
+            save_model(model, folder.best, facts=best, class_names=data.class_names)

@@ -1,7 +1,7 @@
 """Which run is continued, and from which of its states."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -25,10 +25,19 @@ AUTO = "auto"
 # in an optimiser's groups of parameters: what does not follow from the flags; the second counts Lookahead's steps
 STATE = ("params", "lookahead_step")
 SWITCHES = ("amsgrad", "centered")
-KEPT = {
-    "none": "no schedule",
-    "plateau": "plateau",
-}  # what a state holds of a schedule, by --sched; else a function of time
+# What a state holds that follows from flags, by the flag that is named where it differs. Of most schedules and recipes
+# that is the same; the optimiser's groups of parameters are one, one with and one without decay, or one a layer.
+HELD: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "opt": lambda flags: flags["opt"],
+    "sched": lambda flags: flags["sched"] if flags["sched"] in ("none", "plateau") else "a function of time",
+    "recipe": lambda flags: flags["recipe"] == "advmoe",
+    "model_ema": lambda flags: flags["model_ema"],
+    "layer_decay": lambda flags: flags["layer_decay"] is None,
+    "filter_bias_and_bn": lambda flags: flags["filter_bias_and_bn"],
+    "weight_decay": lambda flags: (
+        flags["filter_bias_and_bn"] and flags["layer_decay"] is None and flags["weight_decay"] == 0
+    ),
+}
 
 
 def find_run(config: TrainConfig) -> Path | None:
@@ -103,6 +112,18 @@ def _load(trainer: Trainer, state: Path) -> bool:
     return not torch.equal(before, last_set())
 
 
+def _check_flags(before: Mapping[str, Any], config: TrainConfig, where: str) -> None:
+    """Refuse ``config`` where a state of the flags ``before`` is of another kind than its own; ``where`` names it."""
+    now = vars(config)
+    then = {**now, **before}
+    for name, held in HELD.items():
+        if held(then) != held(now):
+            value = then[name]
+            switch = isinstance(value, bool)
+            flag = f"--no-{config.flag(name)[2:]}" if value is False else config.flag(name)
+            raise BadInput(f"{where} is a state of {flag if switch else f'{flag} {value}'}: continue with that")
+
+
 def load_state(trainer: Trainer, folder: RunFolder, warn: Callable[[str], None]) -> Path:
     """Take up the newest state of the run that is as it was written, and return its path; every process takes part.
 
@@ -132,12 +153,7 @@ def load_state(trainer: Trainer, folder: RunFolder, warn: Callable[[str], None])
             f"shared out, not {accelerator.num_processes}: continue with as many"
         )
     before = folder.flags()
-    opt = before.get("opt", trainer.config.opt)
-    if opt != trainer.config.opt:
-        raise BadInput(f"--resume {folder.path}: {state.name} is a state of --opt {opt}: continue with that")
-    sched = before.get("sched", trainer.config.sched)
-    if KEPT.get(sched) != KEPT.get(trainer.config.sched):
-        raise BadInput(f"--resume {folder.path}: {state.name} is a state of --sched {sched}: continue with that")
+    _check_flags(before, trainer.config, f"--resume {folder.path}: {state.name}")
     for name in ("batch_size", "grad_accum_steps", "seed"):
         if step and before.get(name) != getattr(trainer.config, name):
             raise BadInput(

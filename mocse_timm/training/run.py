@@ -46,7 +46,10 @@ def _parse(arguments: Sequence[str] | None) -> TrainConfig:
     if folder is None:
         return replace(config, resume="")
     before = RunFolder(folder).flags()
+    typed = config.resume
     config = parse_flags(TrainConfig, arguments, description=description, defaults=(before, folder / "config.yaml"))
+    if typed != AUTO:  # the folder alone says where the run is: config.yaml keeps what it says of that
+        config = replace(config, **{name: str(before[name]) for name in ("output", "experiment") if name in before})
     return replace(config, resume=str(folder))
 
 
@@ -193,7 +196,7 @@ def train(config: TrainConfig) -> Path:
                 signals.defer()
                 scores = _train_epochs(trainer, folder, saver, train_loader, validation_loader, data)
                 accelerator.end_training()
-                _finish(folder, config, scores)
+                _finish(folder, trainer.progress.epoch, scores)
     return folder.path
 
 
@@ -213,7 +216,7 @@ def _start(trainer: Trainer, folder: RunFolder, data: DataSplits) -> None:
     if config.resume:
         state = load_state(trainer, folder, log.warning)
         log.info(f"continuing from {state}")
-    if accelerator.is_main_process:
+    if accelerator.is_main_process and trainer.progress.epoch < config.epochs:  # else they lead to nothing
         folder.write_flags(config)
     if config.log_with:
         flags = dataclasses.asdict(config).items()
@@ -221,9 +224,9 @@ def _start(trainer: Trainer, folder: RunFolder, data: DataSplits) -> None:
         accelerator.init_trackers("logs", {name: v for name, v in flags if isinstance(v, int | float | str)})
 
 
-def _finish(folder: RunFolder, config: TrainConfig, scores: Scores | None) -> None:
+def _finish(folder: RunFolder, epochs: int, scores: Scores | None) -> None:
     if scores is None:
-        log.info(f"nothing left to train: {folder.path} has its {config.epochs} epochs; give more --epochs")
+        log.info(f"nothing left to train: {folder.path} has {epochs} epochs behind it; give more --epochs")
         return
     log.info(f"validation accuracy {scores.top1:.2f} % on {scores.num_images} images")
     log.info(f"everything is in {folder.path}; to load it:")
