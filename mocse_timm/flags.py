@@ -8,6 +8,7 @@ import argparse
 import ast
 import dataclasses
 import shlex
+import typing
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -79,7 +80,7 @@ Pixels = Annotated[
 """The type of a field such as ``--epsilon 8/255``: a number, or the quotient of two."""
 
 
-def _flags_from_yaml(path: Path, config_class: type) -> list[str]:
+def _values_from_yaml(path: Path, config_class: type) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -88,15 +89,22 @@ def _flags_from_yaml(path: Path, config_class: type) -> list[str]:
         raise BadInput(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise BadInput(f"--config {path} must hold 'flag: value' lines, got a {type(values).__name__}")
-    return _checked_flags(values, path, config_class)
+    return _checked_values(values, path, config_class)
 
 
-def _checked_flags(values: Mapping[str, Any], path: Path, config_class: type) -> list[str]:
+def _checked_values(values: Mapping[str, Any], path: Path, config_class: type) -> dict[str, Any]:
+    """Return ``values`` by the names of the fields, which a file may write with hyphens."""
     fields = {field.name for field in dataclasses.fields(config_class)}
     for key in values:
         if str(key).replace("-", "_") not in fields:
             raise BadInput(f"--config {path}: unknown flag {key!r}{nearest(str(key).replace('-', '_'), fields)}")
-    return _as_flags(values)
+    return {str(key).replace("-", "_"): value for key, value in values.items()}
+
+
+def _positionals(config_class: type) -> set[str]:
+    """Return the fields that are typed without a flag."""
+    kinds = typing.get_type_hints(config_class, include_extras=True)
+    return {name for name, kind in kinds.items() if tyro.conf.Positional in getattr(kind, "__metadata__", ())}
 
 
 def _as_flags(values: Mapping[str, Any]) -> list[str]:
@@ -156,10 +164,13 @@ def parse_flags(
     files = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     files.add_argument("--config", type=Path)
     found, typed = files.parse_known_args(arguments)
-    from_file = _checked_flags(*defaults, config_class) if defaults else []
-    from_file += _flags_from_yaml(found.config, config_class) if found.config else []
+    values = _checked_values(*defaults, config_class) if defaults else {}
+    values |= _values_from_yaml(found.config, config_class) if found.config else {}
+    # As defaults, not before what was typed: of two words without a flag the parser would refuse the second.
+    positional = {name: str(values.pop(name)) for name in _positionals(config_class) & values.keys()}
+    start: dict[str, Any] = {"default": config_class(**positional)} if positional else {}
     description += "\n\n--config FILE.yaml reads flags from a file; flags typed beside it win."
-    return tyro.cli(config_class, args=[*from_file, *typed], description=description)
+    return tyro.cli(config_class, args=[*_as_flags(values), *typed], description=description, **start)
 
 
 def write_yaml(config: Any, path: Path) -> None:

@@ -227,6 +227,11 @@ def test_corruptions_and_severities_are_read_in_the_usual_order() -> None:
         ),
         (["--heatmap", "map.png"], "--heatmap is about corruptions; add --corruptions all"),
         (["--baseline", "a.json"], "--baseline is about corruptions; add --corruptions all"),
+        (["--severities", "9"], "--severities is about corruptions; add --corruptions all"),
+        (["--corruption-images", "2"], "--corruption-images is about corruptions; add --corruptions all"),
+        (["--corruption-seed", "2"], "--corruption-seed is about corruptions; add --corruptions all"),
+        (["--corruption-source", "archive"], "--corruption-source is about corruptions; add --corruptions all"),
+        (["--corruptions-dir", "."], "--corruptions-dir is about corruptions; add --corruptions all"),
     ],
 )
 def test_bad_flags_are_one_sentence_and_nothing_is_scored(

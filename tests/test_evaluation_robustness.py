@@ -143,6 +143,14 @@ def test_use_of_experts_is_counted_by_class_and_flips_by_attack() -> None:
     assert routing.flipped["router"] > 0
 
 
+def test_a_class_without_images_has_no_shares() -> None:
+    labels = torch.zeros(4, dtype=torch.int64)
+    scores = score_robustness(advmoe(), bright_and_dark(4, 8), labels, [], epsilon=0.1, class_names=["ant", "bee"])
+    assert scores.routing is not None
+    assert scores.routing.use_by_class == {"ant": scores.routing.use, "bee": None}
+    assert [line.split() for line in render_robustness(scores).splitlines() if "bee" in line] == [["bee", *"---"]]
+
+
 def fingerprint_of_twenty_digits() -> str:
     """Worked out from the set itself: every fifth image of each class, twenty of them by chance."""
     labels = load_data("digits", model_size=8).validation.labels
@@ -180,6 +188,9 @@ def test_bad_attacks_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
         "--attack router": "--attack router: CifarPreAct has no router",
         "--attack pgd2 --epsilon 8": "divide by 255",
         "--attack pgd2 --attack-images 0": "--attack-images must be at least 1, got 0",
+        "--attack-images 3": "--attack-images is about attacks; add --attack pgd50",
+        "--epsilon 0.1": "--epsilon is about attacks; add --attack pgd50",
+        "--attack-norm l2": "--attack-norm is about attacks; add --attack pgd50",
     }
     for flags, message in cases.items():
         assert main([str(tmp_path), "--dataset", "digits", "--img-size", "8", *flags.split()]) == 2

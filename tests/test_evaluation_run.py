@@ -62,6 +62,7 @@ def test_mixture_from_flags_to_results_file(mixture: Path, tmp_path: Path, capsy
     assert main([str(mixture), *flags, "--results-file", str(file)]) == 0
     saved = json.loads(file.read_text())
     assert (saved["row"]["num_images"], saved["row"]["img_size"]) == (355, 8)
+    assert saved["row"]["model"] == mixture.name  # never where it lies on this machine
     assert len(saved["scores"]["experts"]) == 10
     printed = capsys.readouterr().out
     assert "data set    digits (validation)" in printed
@@ -192,11 +193,14 @@ def test_what_was_not_typed_comes_from_the_run(run: Path, tmp_path: Path, monkey
     monkeypatch.setattr(evaluation_run, "load_data", load)
     settings = {"dataset": "hfds/pets", "data_dir": "pets", "val_split": "test", "img_size": 48}
     folder = str(spoiled(run, tmp_path, yaml=yaml.safe_dump(settings)))
-    for flags in ([], ["--val-split", "extra", "--img-size", "8"], ["--dataset", "digits"]):
+    own, other = ["--dataset", "hfds/pets"], ["--dataset", "digits"]
+    for flags in ([], ["--val-split", "extra", "--img-size", "8"], own, [*own, "--data-dir", "moved"], other):
         assert main([folder, *flags]) == 2
     assert asked == [
         ("hfds/pets", "pets", "test", 48),
         ("hfds/pets", "pets", "extra", 8),
+        ("hfds/pets", "pets", "test", 48),
+        ("hfds/pets", "moved", "test", 48),
         ("digits", None, "validation", 48),
     ]
 

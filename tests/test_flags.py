@@ -3,8 +3,10 @@
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+import tyro
 
 from mocse_timm.checks import BadInput, command, nearest
 from mocse_timm.flags import KeyValues, changed_flags, parse_flags, write_yaml
@@ -112,3 +114,19 @@ def test_command_keeps_our_own_faults_visible() -> None:
 def test_nearest_names_the_closest_spelling_or_nothing() -> None:
     assert nearest("mocse_preact81", ["mocse_preact18", "cifar_resnet18"]) == " (did you mean 'mocse_preact18'?)"
     assert nearest("zzz", ["mocse_preact18"]) == ""
+
+
+@dataclass(frozen=True)
+class Named:
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    options: KeyValues = field(default_factory=dict)
+    width: float = 1.0
+
+
+def test_what_is_typed_without_a_flag_may_stand_in_a_file_too(tmp_path: Path) -> None:
+    write_yaml(Named("from-file", {"depth": 3}, 2.0), tmp_path / "flags.yaml")
+    file = ["--config", str(tmp_path / "flags.yaml")]
+    assert parse_flags(Named, file, description="") == Named("from-file", {"depth": 3}, 2.0)
+    assert parse_flags(Named, ["typed", *file], description="") == Named("typed", {"depth": 3}, 2.0)
+    (tmp_path / "flags.yaml").write_text("width: 2\n")
+    assert parse_flags(Named, [*file, "typed"], description="") == Named("typed", width=2.0)

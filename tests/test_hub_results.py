@@ -9,12 +9,17 @@ import numpy as np
 import pytest
 from hub_runs import attacked, clean_scores, corrupted, edit_json, make_run
 
+from mocse_timm.checkpoints.config_json import read_config
 from mocse_timm.checks import BadInput
 from mocse_timm.evaluation.comparison import compare
-from mocse_timm.hub.card import build_card
-from mocse_timm.hub.results import main_scores, read_results
+from mocse_timm.hub.card import build_card, write_card
+from mocse_timm.hub.check import check
+from mocse_timm.hub.publication import assemble
+from mocse_timm.hub.results import RESULTS, main_scores, read_results, refuse_other_build
+from mocse_timm.hub.save import save_run
 
 NAME = "user/small"
+CARDS = Path(__file__).parents[1] / "hub_cards"
 
 
 def test_what_was_written_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -72,3 +77,39 @@ def test_foreign_results_are_refused_in_a_sentence(tmp_path: Path, text: str) ->
     (run / "results.json").unlink()
     with pytest.raises(BadInput, match=r"has no results.json.*validate.py"):
         build_card(run, repo_id=NAME)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (
+            ("computation", "command"),
+            "python validate.py RUN --model-kwargs aggregation=confidence",
+            "scored a model changed by --model-kwargs; make it with validate.py RUN --results-file RUN/results.json, "
+            "without that flag",
+        ),
+        (("row", "img_size"), 40, "scored images of 40 pixels a side, config.json says 32; make it with validate.py"),
+    ],
+)
+def test_scores_of_a_model_built_otherwise_are_refused_everywhere(
+    tmp_path: Path, path: tuple[str, ...], value: object, said: str
+) -> None:
+    run = make_run(tmp_path / "run", "cifar_preact18", experts=False)
+    write_card(run)
+    edit_json(run / RESULTS, *path, value=value)
+    (tmp_path / "out").mkdir()
+    for refuse in (
+        lambda: write_card(run),
+        lambda: check(str(run)).refuse_failures(),
+        lambda: assemble(run, tmp_path / "out", repo_id=NAME),
+        lambda: save_run(run, tmp_path / "saved"),
+    ):
+        with pytest.raises(BadInput, match=re.escape(said)):
+            refuse()
+
+
+def test_the_published_scores_are_of_the_models_that_their_config_builds() -> None:
+    folders = [file.parent for file in CARDS.rglob(RESULTS)]
+    assert folders
+    for folder in folders:
+        refuse_other_build(read_results(folder), read_config(folder), folder)

@@ -13,12 +13,12 @@ from images_on_disk import random_pixels, write_folder
 from PIL import Image
 
 import mocse_timm.training.run as run
-from mocse_timm.data import load_data
+from mocse_timm.data import MemoryImages, load_data
 from mocse_timm.data.augmentation import Augmentation
 from mocse_timm.data.per_image_transforms import file_transform
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.evaluation.run import validate
-from mocse_timm.hub.predict import load_by_name, predict_picture
+from mocse_timm.hub.predict import _read, load_by_name, predict_picture
 from mocse_timm.models.saving import save_model
 from mocse_timm.training.build import image_facts
 from mocse_timm.training.config import TrainConfig
@@ -89,3 +89,18 @@ def test_a_model_trained_at_its_own_size_has_the_config_json_it_had(tmp_path: Pa
         files.append((tmp_path / "config.json").read_text())
         _correct_timm_facts(model, image_facts(TrainConfig(), load_data("digits", model_size=32)))
     assert files[0] == files[1]
+
+
+def test_small_images_that_are_no_squares_are_seen_as_in_training(tmp_path: Path) -> None:
+    write_folder(tmp_path / "data", height=32, width=64)  # kept in memory, squashed
+    data = load_data(f"folder:{tmp_path / 'data'}", model_size=32, image_size=32)
+    model: Any = timm.create_model("cifar_preact18", width=0.0625, num_classes=data.num_classes)
+    _correct_timm_facts(model, image_facts(TrainConfig(model="cifar_preact18", img_size=32), data))
+    (tmp_path / "run").mkdir()
+    save_model(model, tmp_path / "run", class_names=data.class_names)
+    loaded = load_by_name(str(tmp_path / "run"))
+    transform: Any = timm.data.create_transform(**timm.data.resolve_model_data_config(loaded), is_training=False)
+    assert isinstance(data.validation, MemoryImages)
+    for path, image in zip(sorted((tmp_path / "data" / "val").rglob("*.png")), data.validation.images, strict=True):
+        torch.testing.assert_close(_read(path, loaded)[0], image / 255)
+        torch.testing.assert_close(transform(Image.open(path)), image / 255)

@@ -90,6 +90,7 @@ def load_image_folder(
             num_threads=num_threads,
             progress=progress,
         )
-        return MemoryImages(images, torch.tensor(files.labels), tuple(path.stem for path in files.paths))
+        stems = tuple(path.stem for path in files.paths)
+        return MemoryImages(images, torch.tensor(files.labels), stems, squashed=any(h != w for h, w in samples))
 
     return DataSplits(name, in_memory(layout.train), in_memory(layout.validation), layout.class_names)

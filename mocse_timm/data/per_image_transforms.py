@@ -66,7 +66,7 @@ def small_image_transform(size: int, augmentation: Augmentation) -> ImageTransfo
 
 
 def file_transform(
-    size: int, augmentation: Augmentation, *, training: bool, crop_pct: float | None = None
+    size: int, augmentation: Augmentation, *, training: bool, crop_pct: float | None = None, crop_mode: str = "center"
 ) -> ImageTransform:
     """timm's transform of images of any size.
 
@@ -79,6 +79,8 @@ def file_transform(
         training: which of the two.
         crop_pct: above 0, at most 1 but for a few models, whose images get a black border; None for 0.875 above 64
             pixels (timm's usual) and for 1 up to 64.
+        crop_mode: timm's word for how validation makes an image square: ``center`` as above, or ``squash``, which
+            resizes both sides to ``size / crop_pct``, whatever their proportion.
 
     Raises:
         BadInput: if ``size`` or ``crop_pct`` is out of range.
@@ -98,6 +100,7 @@ def file_transform(
         color_jitter=augmentation.color_jitter,
         auto_augment=augmentation.aa or None,
         crop_pct=crop_pct or (0.875 if size > 64 else 1.0),
+        crop_mode=crop_mode,
         normalize=False,
         separate=training and not augmentation.no_aug,
     )

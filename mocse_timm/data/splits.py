@@ -30,6 +30,7 @@ class MemoryImages:
         images: (N, C, H, W) uint8, pixel values in [0, 255].
         labels: (N,) int64 class indices.
         stems: names of the N files that were decoded, without folders and endings; None where there were no files.
+        squashed: whether images that were no squares were made squares by squeezing one side.
 
     Raises:
         BadInput: if a shape or number type is another, or the two lengths differ.
@@ -38,6 +39,7 @@ class MemoryImages:
     images: Tensor
     labels: Tensor
     stems: tuple[str, ...] | None = None
+    squashed: bool = False
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != torch.uint8:

@@ -19,15 +19,15 @@ class ValidateConfig:
     dataset: str | None = None
     """Data set; by default the one the run was trained on."""
     data_dir: str | None = None
-    """Folder of the data set; by default the run's."""
+    """Folder of the data set; by default the run's, for another --dataset than the run's `data`."""
     dataset_download: bool = False
     """Download the data set if it is missing."""
     split: Literal["validation", "train"] = "validation"
     """Which part of the data set to score."""
     train_split: str | None = None
-    """Name of the training part, for timm's data sets; by default the run's."""
+    """Name of the training part, for timm's data sets; by default the run's, for another --dataset `train`."""
     val_split: str | None = None
-    """Name of the validation part, likewise."""
+    """Name of the validation part, likewise; for another --dataset `validation`."""
     checkpoint: str | None = None
     """A .safetensors file with the weights."""
     pretrained: bool = False

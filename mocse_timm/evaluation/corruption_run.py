@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from mocse_timm.checkpoints.by_name import run_folder
-from mocse_timm.checks import BadInput
 from mocse_timm.evaluation.baseline import Baseline, check_comparable, read_baseline
 from mocse_timm.evaluation.comparison import Comparison, compare
 from mocse_timm.evaluation.config import ValidateConfig
@@ -18,16 +17,22 @@ from mocse_timm.evaluation.failure_signs import Verdict, judge
 from mocse_timm.evaluation.heatmap import as_png, draw_heatmap, require_matplotlib
 from mocse_timm.evaluation.output_files import check_output, write_whole
 from mocse_timm.evaluation.robustbench import check_complete, robustbench_info
+from mocse_timm.evaluation.settings import refuse_idle
 
 __all__ = [
     "CorruptionResults",
     "check_corruption_flags",
     "check_source",
     "corruption_results",
+    "short_name",
     "write_corruption_files",
 ]
 
 OUTPUTS = {"corruption_table": ".md", "heatmap": ".png", "robustbench_json": ".json"}
+# Flags that mean nothing without --corruptions. Left out are those that say where and how: a plan of several scorings
+# may give all of them the folder of frost's pictures.
+IDLE = ("baseline", *OUTPUTS, "severities", "corruption_images", "corruption_source", "corruptions_dir")
+IDLE += ("corruption_seed",)
 
 
 def _flag(name: str) -> str:
@@ -41,9 +46,7 @@ def check_corruption_flags(config: ValidateConfig) -> Baseline | None:
         BadInput: if one cannot be used, or a file cannot be written.
     """
     if not config.corruptions:
-        idle = [name for name in ("baseline", *OUTPUTS) if getattr(config, name) is not None]
-        if idle:
-            raise BadInput(f"{_flag(idle[0])} is about corruptions; add --corruptions all")
+        refuse_idle(config, IDLE, about="corruptions", needed="--corruptions all")
         return None
     names, severities = parse_corruptions(config.corruptions), parse_severities(config.severities)
     for name, ending in OUTPUTS.items():
@@ -95,7 +98,7 @@ class CorruptionResults:
         return content
 
 
-def _short(model: str) -> str:
+def short_name(model: str) -> str:
     """Return the name for tables and pictures: of a folder only its last part, never where it lies on this machine."""
     folder = run_folder(model)
     return model if folder is None else folder.resolve().name
@@ -105,7 +108,7 @@ def corruption_results(scores: CorruptionScores, baseline: Baseline | None) -> C
     """Compare ``scores`` with ``baseline``, if there is one."""
     if baseline is None:
         return CorruptionResults(scores)
-    comparison = compare(scores, baseline.scores, _short(baseline.model))
+    comparison = compare(scores, baseline.scores, short_name(baseline.model))
     corrupted = comparison.means.get("benchmark", comparison.means["all"])
     against_dense = scores.mixture and not baseline.scores.mixture
     verdict = judge(comparison.clean, corrupted, mixture_against_dense=against_dense)
@@ -116,7 +119,7 @@ def write_corruption_files(
     config: ValidateConfig, results: CorruptionResults, *, architecture: str, clean_top1: float
 ) -> list[Path]:
     """Write the table, the picture and RobustBench's file, those that were asked for; return where they are."""
-    name, made = _short(config.model), {}
+    name, made = short_name(config.model), {}
     if config.corruption_table is not None:
         table = markdown_corruptions(name, results.scores, results.comparison, results.verdict)
         made[Path(config.corruption_table)] = table

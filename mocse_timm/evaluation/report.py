@@ -135,7 +135,8 @@ def render_robustness(robust: RobustScores) -> str:
         routing = robust.routing
         experts = [f"expert {expert} %" for expert in range(len(routing.use))]
         uses = [["class", *experts]]
-        uses += [[name, *(f"{value:.1f}" for value in use)] for name, use in routing.use_by_class.items()]
+        for name, use in routing.use_by_class.items():
+            uses.append([name, *(_number(value, 1) for value in use or [None] * len(experts))])
         uses.append(["all", *(f"{value:.1f}" for value in routing.use)])
         lines += ["", *align(uses), "", f"router entropy  {routing.entropy:.3f} nats"]
     return "\n".join(lines)

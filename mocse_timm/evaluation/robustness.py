@@ -38,8 +38,8 @@ class RoutingScores:
 
     use: list[float]
     """Percent of the images each expert gets, E numbers."""
-    use_by_class: dict[str, list[float]]
-    """The same for the images of each class."""
+    use_by_class: dict[str, list[float] | None]
+    """The same for the images of each class; None for a class without images."""
     entropy: float
     """Mean entropy of the router's probabilities, nats; ln E where it cannot decide."""
     flipped: dict[str, float]
@@ -160,13 +160,14 @@ def _routing(
 
     def shares(which: Tensor) -> list[float]:
         counts = torch.bincount(which, minlength=scores.shape[1])
-        return (100 * counts / max(1, len(which))).tolist()
+        return (100 * counts / len(which)).tolist()
 
     flipped = {
         name: 100 * float((_batched(model.route, batch_size, found).argmax(dim=1) != chosen).double().mean())
         for name, found in attacked.items()
     }
-    by_class = {name: shares(chosen[labels == index]) for index, name in enumerate(class_names)}
+    parts = {name: chosen[labels == index] for index, name in enumerate(class_names)}
+    by_class = {name: shares(part) if len(part) else None for name, part in parts.items()}
     entropy = abs(float((logs.exp() * logs).sum(dim=1).mean()))  # abs, for a sure router's is minus zero
     return RoutingScores(shares(chosen), by_class, entropy, flipped)
 

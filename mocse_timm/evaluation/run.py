@@ -21,6 +21,7 @@ from mocse_timm.evaluation.corruption_run import (
     check_corruption_flags,
     check_source,
     corruption_results,
+    short_name,
     write_corruption_files,
 )
 from mocse_timm.evaluation.corruption_setup import choose_source
@@ -126,7 +127,7 @@ def _score_robustness(scorer: Scorer, data: DataSplits, attacks: Sequence[str]) 
 
 def _facts(config: ValidateConfig, model: nn.Module, data: DataSplits, computation: Computation) -> RunFacts:
     return RunFacts(
-        model=config.model,
+        model=short_name(config.model),
         dataset=data.public_name,
         split=config.split,
         param_count=round(computation.parameters / 1e6, 2),

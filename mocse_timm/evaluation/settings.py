@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mocse_timm.checks import BadInput
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.evaluation.report import check_results_path
 
-__all__ = ["check_flags", "complete", "without_attacks"]
+__all__ = ["check_flags", "complete", "refuse_idle", "without_attacks"]
 
 LARGEST_SEED = 2**32 - 1
 PLAIN_SETS = ("digits", "cifar10", "cifar100")  # names that need nothing else and fetch nothing
@@ -38,8 +39,23 @@ def _check_files_differ(config: ValidateConfig) -> None:
             raise BadInput(f"{other} and {what} are the same file, {file}; give each its own")
 
 
+def refuse_idle(config: ValidateConfig, names: Iterable[str], *, about: str, needed: str) -> None:
+    """Raise BadInput if a field of ``names`` is not at its default, as nothing will look at it.
+
+    Args:
+        config: the flags.
+        names: of fields.
+        about: what they are about.
+        needed: the flag that is missing.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    for name in names:
+        if getattr(config, name) != defaults[name]:
+            raise BadInput(f"--{name.replace('_', '-')} is about {about}; add {needed}")
+
+
 def check_flags(config: ValidateConfig) -> None:
-    """Raise BadInput for a number out of range, a results file that cannot be written, or one file for two things."""
+    """Raise BadInput for a number out of range, a flag without its attack, or a file that cannot be used."""
     for name, least in (
         ("batch_size", 1),
         ("workers", 0),
@@ -54,6 +70,8 @@ def check_flags(config: ValidateConfig) -> None:
     if not 0 <= config.seed <= LARGEST_SEED:
         raise BadInput(f"--seed must be from 0 to {LARGEST_SEED}, got {config.seed}")
     Budget(config.epsilon, 1, 0, config.attack_norm)
+    if not config.attack:
+        refuse_idle(config, ("attack_images", "epsilon", "attack_norm"), about="attacks", needed="--attack pgd50")
     _check_files_differ(config)
     if config.results_file is not None:
         check_results_path(config.results_file)
@@ -102,11 +120,10 @@ def complete(config: ValidateConfig) -> ValidateConfig:
         BadInput: if no data set was typed and the run names none, or its flags cannot be read.
     """
     settings = _settings_of_run(config.model)
-    if config.dataset is None:
-        if not settings.get("dataset"):
-            settings["dataset"] = _named_in_config_json(config.model)
-        kept = ("dataset", "data_dir", "train_split", "val_split", "img_size")
-    else:
-        kept = ("img_size",)
+    if config.dataset is None and not settings.get("dataset"):
+        settings["dataset"] = _named_in_config_json(config.model)
+    kept = ("img_size",)
+    if config.dataset in (None, settings.get("dataset")):  # the run knows neither place nor parts of another
+        kept += ("dataset", "data_dir", "train_split", "val_split")
     missing = {name: settings.get(name) for name in kept if getattr(config, name) is None}
     return dataclasses.replace(config, **missing)

@@ -21,7 +21,7 @@ from mocse_timm.hub.card_scores import eval_results
 from mocse_timm.hub.citations import citations
 from mocse_timm.hub.data_names import data_name
 from mocse_timm.hub.facts import Facts, read_facts
-from mocse_timm.hub.results import Results, read_results, refuse_other_weights
+from mocse_timm.hub.results import Results, read_results, refuse_other_build, refuse_other_weights
 
 __all__ = [
     "CARD",
@@ -37,6 +37,7 @@ __all__ = [
 
 CARD, HEATMAP, TEMPLATE = "README.md", "heatmap.png", "model_card.md"
 BEFORE = "README.before.md"
+PLAIN_NAME = "user/model"
 
 
 def card_data(facts: Facts, results: Results, *, repo_id: str) -> ModelCardData:
@@ -129,7 +130,8 @@ def build_card(folder: Path, *, repo_id: str) -> str:
     """
     facts, results = read_facts(folder), read_results(folder)
     text = _render(facts, results, check_repo_id(repo_id))
-    strange = unsupported(text, numbers_held(results.content, facts.content))
+    unnamed = _render(facts, results, PLAIN_NAME)  # a name may be a number, such as a job's, and claims nothing
+    strange = unsupported(unnamed, numbers_held(results.content, facts.content))
     if strange:
         raise BadInput(
             f"the card of {folder} would say {', '.join(strange[:3])}, which neither results.json nor config.json "
@@ -169,11 +171,13 @@ def write_card(run: Path, *, repo_id: str | None = None) -> Path:
         The card's file.
 
     Raises:
-        BadInput: see :func:`build_card`; if results.json is of other weights; or for a README.md that is none of ours.
+        BadInput: see :func:`build_card`; if results.json is of another model; or for a README.md that is none of ours.
     """
     file, repo_id = run / CARD, repo_id or f"USER/{run.resolve().name}"
     text = build_card(run, repo_id=repo_id)
-    refuse_other_weights(read_results(run), sha256(weights_in_folder(run)), run)
+    results = read_results(run)
+    refuse_other_weights(results, sha256(weights_in_folder(run)), run)
+    refuse_other_build(results, read_facts(run).content, run)
     before = file.read_bytes() if file.exists() else None
     if before is not None and b"library_name: mocse_timm" not in before:
         raise BadInput(f"{file} is no card of ours; move it away first")

@@ -16,6 +16,10 @@ LAST_WEIGHTS = {
     "last": "the weights of the last epoch are published",
     "average": "the average of the weights at the last epoch is published",
 }
+BEST_WEIGHTS = {
+    "best": "The weights of the epoch with the best validation accuracy are published",
+    "best average": "The average of the weights at the epoch with the best validation accuracy is published",
+}
 
 
 def _of_data(facts: Facts, results: Results) -> Iterator[str]:
@@ -42,6 +46,16 @@ def _of_seeds(facts: Facts, results: Results) -> Iterator[str]:
         f"**One training.** There is one seed ({facts.training.seed}), so how far another training would land from "
         f"these numbers is not known; tenths of a point mean nothing.{not_chosen}{errors}"
     )
+
+
+def _of_choice(facts: Facts, results: Results) -> Iterator[str]:
+    chosen = BEST_WEIGHTS.get(facts.training.weights)
+    if chosen is None:
+        return
+    trained, scored = data_name(facts.training.dataset), data_name(results.row.dataset)
+    same = trained.slug == scored.slug and results.row.split == "validation"
+    flatters = " It was chosen on the very images that it is scored on, so its score flatters." if same else ""
+    yield f"**A picked epoch.** {chosen}.{flatters}"
 
 
 def _of_corruptions(scores: CorruptionScores | None, total: int) -> Iterator[str]:
@@ -93,6 +107,7 @@ def limits(facts: Facts, results: Results) -> list[str]:
     return [
         *_of_data(facts, results),
         *_of_seeds(facts, results),
+        *_of_choice(facts, results),
         *_of_corruptions(results.corruptions, total),
         *_of_attacks(results.robustness, total),
     ]

@@ -146,10 +146,11 @@ def by_class(results: Results) -> str:
 
 
 def router_by_class(robust: RobustScores | None) -> str:
-    """Return the share of each class's images that the router sends to each expert."""
+    """Return the share of each class's images that the router sends to each expert; empty for one without images."""
     if robust is None or robust.routing is None:
         return ""
     routing = robust.routing
-    lines = [[name, *(f"{value:.1f}" for value in use)] for name, use in routing.use_by_class.items()]
+    unknown = [None] * len(routing.use)
+    lines = [[name, *(_number(value, 1) for value in use or unknown)] for name, use in routing.use_by_class.items()]
     lines.append(["**all**", *(f"**{value:.1f}**" for value in routing.use)])
     return table(["class", *(f"expert {place} %" for place in range(len(routing.use)))], *lines)

@@ -46,6 +46,8 @@ WHAT = {
 WEIGHTS = {
     "last": "the weights of the last epoch",
     "average": "the average of the weights at the last epoch",
+    "best": "the weights of the epoch with the best validation accuracy",
+    "best average": "the average of the weights at the epoch with the best validation accuracy",
 }
 
 

@@ -21,7 +21,7 @@ from mocse_timm.hub.card_numbers import numbers_held
 from mocse_timm.hub.card_tables import millions
 from mocse_timm.hub.edited_card import check_edited_text, check_metadata
 from mocse_timm.hub.facts import Facts, read_facts
-from mocse_timm.hub.results import RESULTS, Results, main_scores, read_results, refuse_other_weights
+from mocse_timm.hub.results import RESULTS, Results, main_scores, read_results, refuse_other_build, refuse_other_weights
 from mocse_timm.hub.save import CONFIG
 from mocse_timm.models.normalized import image_channels
 
@@ -127,6 +127,7 @@ def _classes(files: _Publication) -> str:
 def _checksum(files: _Publication) -> str:
     found = sha256(weights_in_folder(files.folder))
     refuse_other_weights(files.results, found, files.folder)
+    refuse_other_build(files.results, files.facts.content, files.folder)
     return f"the weights are those that were scored, sha256 {found[:12]}..."
 
 
@@ -143,10 +144,19 @@ def _card_scores(files: _Publication) -> str:
     return f"{check_metadata(files.card, files.rebuilt)} scores in the card's metadata are those of {RESULTS}"
 
 
+def _unnamed(card: str, repo_id: str | None) -> str:
+    """Return a card with plain words where its own name stands, which may be a number and claims nothing."""
+    if repo_id is None:
+        return card
+    heading = f"\n# {repo_id.rpartition('/')[2]}\n"
+    return card.replace(heading, "\n# model\n").replace(repo_id, "user/model")
+
+
 def _card_text(files: _Publication) -> str:
     if files.card == files.rebuilt:
         return f"the card is the one that {RESULTS} and {CONFIG} give"
-    check_edited_text(files.card, files.rebuilt, numbers_held(files.results.content, files.facts.content))
+    repo_id, held = repository_in(files.card), numbers_held(files.results.content, files.facts.content)
+    check_edited_text(_unnamed(files.card, repo_id), _unnamed(files.rebuilt, repo_id), held)
     return "the card was edited; its numbers agree"
 
 

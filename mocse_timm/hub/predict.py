@@ -82,7 +82,11 @@ def _read(picture: str | Path, model: nn.Module) -> Tensor:
         raise BadInput(f"picture {path} cannot be read ({error}); give a JPEG or PNG file") from None
     facts = timm.data.resolve_data_config(model=model)
     transform = file_transform(
-        facts["input_size"][-1], Augmentation(), training=False, crop_pct=float(facts["crop_pct"])
+        facts["input_size"][-1],
+        Augmentation(),
+        training=False,
+        crop_pct=float(facts["crop_pct"]),
+        crop_mode=facts["crop_mode"],
     )
     return transform(image).unsqueeze(0).float() / 255
 

@@ -10,7 +10,7 @@ from mocse_timm.checkpoints.tensors import WEIGHTS, sha256, weights_in_folder
 from mocse_timm.checks import BadInput
 from mocse_timm.hub.card import CARD, HEATMAP, build_card, draw_card_heatmap, repository_in
 from mocse_timm.hub.check import check_folder
-from mocse_timm.hub.results import RESULTS, read_results, refuse_other_weights
+from mocse_timm.hub.results import RESULTS, read_results, refuse_other_build, refuse_other_weights
 from mocse_timm.hub.save import CONFIG, config_text
 
 __all__ = ["PUBLISHED", "assemble"]
@@ -68,6 +68,7 @@ def assemble(run: Path, out: Path, *, repo_id: str) -> list[Path]:
     config, results = read_config(run), read_results(run)
     weights = weights_in_folder(run)
     refuse_other_weights(results, sha256(weights), run)
+    refuse_other_build(results, config, run)
     if any(out.iterdir()):
         raise BadInput(f"folder {out} is not empty; give a new one")
     try:

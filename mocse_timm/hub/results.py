@@ -20,7 +20,15 @@ from mocse_timm.evaluation.metrics import Scores
 from mocse_timm.evaluation.robustness import RobustScores
 from mocse_timm.hub.typed_json import from_json
 
-__all__ = ["RESULTS", "Results", "Row", "main_scores", "read_results", "refuse_other_weights"]
+__all__ = [
+    "RESULTS",
+    "Results",
+    "Row",
+    "main_scores",
+    "read_results",
+    "refuse_other_build",
+    "refuse_other_weights",
+]
 
 RESULTS = "results.json"
 AGAIN = f"make it with validate.py RUN --results-file RUN/{RESULTS}"
@@ -130,6 +138,24 @@ def refuse_other_weights(results: Results, sha256: str, folder: Path) -> None:
         raise BadInput(
             f"{folder / RESULTS} scored other weights (sha256 {scored[:12]}...) than those beside it "
             f"({sha256[:12]}...); {AGAIN}"
+        )
+
+
+def refuse_other_build(results: Results, config: Mapping[str, Any], folder: Path) -> None:
+    """Raise BadInput if the scores are of a model or an image size other than config.json says.
+
+    Args:
+        results: what is in the results.json of ``folder``.
+        config: what is in its config.json.
+        folder: for the message.
+    """
+    if "--model-kwargs" in results.computation.command.split():
+        raise BadInput(f"{folder / RESULTS} scored a model changed by --model-kwargs; {AGAIN}, without that flag")
+    size = (config.get("pretrained_cfg") or {}).get("input_size")
+    if size and results.row.img_size != size[-1]:
+        raise BadInput(
+            f"{folder / RESULTS} scored images of {results.row.img_size} pixels a side, config.json says {size[-1]}; "
+            f"{AGAIN}, without --img-size"
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from mocse_timm.checkpoints.config_json import read_config
 from mocse_timm.checkpoints.tensors import WEIGHTS, sha256, weights_in_folder
 from mocse_timm.checks import BadInput
-from mocse_timm.hub.results import RESULTS, Results, main_scores, read_results, refuse_other_weights
+from mocse_timm.hub.results import RESULTS, Results, main_scores, read_results, refuse_other_build, refuse_other_weights
 from mocse_timm.hub.same_logits import logits_of, open_on_file, same_bits
 
 __all__ = ["CONFIG", "config_text", "save_run"]
@@ -43,6 +43,7 @@ def _write(run: Path, beside: Path, config: dict[str, Any], results: Results | N
     shutil.copyfile(weights_in_folder(run), beside / WEIGHTS)
     if results is not None:
         refuse_other_weights(results, sha256(beside / WEIGHTS), run)
+        refuse_other_build(results, config, run)
         shutil.copyfile(run / RESULTS, beside / RESULTS)
     (beside / CONFIG).write_text(config_text(config, results), encoding="utf-8")
 
@@ -67,7 +68,7 @@ def save_run(run: Path, out: Path) -> Path:
         out: does not exist, or is empty.
 
     Raises:
-        BadInput: if the run cannot be read or its results.json is of other weights, ``out`` is taken, the disk refuses,
+        BadInput: if the run cannot be read or its results.json is of another model, ``out`` is taken, the disk refuses,
             or the copy does not give the same logits. Then ``out`` is as it was.
     """
     config = read_config(run)

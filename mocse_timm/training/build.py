@@ -34,6 +34,8 @@ __all__ = [
     "image_size",
 ]
 
+FIRST_WEIGHTS = ("backbone_pretrained", "checkpoint_path")  # options by which a model reads weights that are named
+
 
 def _cfg(config: TrainConfig) -> PretrainedCfg:
     """Return timm's facts on the model, or on the backbone that a generic wrapper is told to use."""
@@ -56,11 +58,11 @@ def image_size(config: TrainConfig) -> int:
 def image_facts(config: TrainConfig, data: DataSplits) -> dict[str, Any]:
     """Return what timm's facts on the trained model have to say of its images: their size, and validation's cut."""
     size = image_size(config)
-    whole = isinstance(data.validation, MemoryImages)  # images in memory have that size already
+    kept = data.validation if isinstance(data.validation, MemoryImages) else None  # these have that size already
     return {
         "input_size": (config.in_chans, size, size),
-        "crop_pct": 1.0 if whole else _cfg(config).crop_pct,
-        "crop_mode": "center",
+        "crop_pct": 1.0 if kept is not None else _cfg(config).crop_pct,
+        "crop_mode": "squash" if kept is not None and kept.squashed else "center",
         "interpolation": "bilinear",
     }
 
@@ -98,12 +100,29 @@ def check_data(config: TrainConfig, data: DataSplits, accelerator: Accelerator) 
         )
 
 
+def _model_options(config: TrainConfig) -> dict[str, Any]:
+    """Return ``--model-kwargs``; for a resumed run without the weights it began with, which its state replaces.
+
+    Those may be gone by now. Only names of weights are left out, on which nothing else of the model depends:
+    ``backbone_pretrained=True`` stays, as ``--pretrained`` does, since some of timm's models are built otherwise by it
+    (fbnetc_100 with another epsilon).
+    """
+    if not config.resume:
+        return config.model_kwargs
+    return {k: v for k, v in config.model_kwargs.items() if k not in FIRST_WEIGHTS or not isinstance(v, str)}
+
+
 def build_model(config: TrainConfig, num_classes: int) -> nn.Module:
-    """Return the model for ``num_classes``.
+    """Return the model for ``num_classes``; for a resumed run its weights may be any, for its state replaces them.
 
     Raises:
         BadInput: if timm or the model refuses the options.
     """
+    if "img_size" in config.model_kwargs:  # the images would keep the model's usual size
+        raise BadInput(
+            f"--model-kwargs img_size={config.model_kwargs['img_size']}: give --img-size instead, which sets the size "
+            "of the images, too"
+        )
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": config.in_chans, "drop_rate": config.drop}
     if config.img_size and _cfg(config).fixed_input_size:
         options["img_size"] = config.img_size
@@ -112,7 +131,7 @@ def build_model(config: TrainConfig, num_classes: int) -> nn.Module:
         given = config.model_kwargs[clash[0]]
         raise BadInput(f"--model-kwargs {clash[0]}={given}: this follows from the data or has a flag of its own")
     try:
-        model: Any = timm.create_model(config.model, pretrained=config.pretrained, **options, **config.model_kwargs)
+        model: Any = timm.create_model(config.model, pretrained=config.pretrained, **options, **_model_options(config))
         if config.grad_checkpointing:  # a model that cannot refuses by an assertion
             model.set_grad_checkpointing()
     except Exception as error:  # of any class: wherever an option of the wrong kind happens to be used first
@@ -162,6 +181,7 @@ def _build_scheduler(config: TrainConfig, phase: Phase, updates_per_epoch: int) 
             sched=config.sched,
             num_epochs=config.epochs,
             decay_epochs=config.decay_epochs,
+            decay_milestones=list(config.decay_milestones),
             decay_rate=config.decay_rate,
             min_lr=config.min_lr,
             warmup_lr=config.warmup_lr,

@@ -96,7 +96,8 @@ VALIDATE: dict[str, Any] = {
 @example("RUN", ["--device", "meta"])
 @example("RUN", ["--checkpoint", "a" * 300])
 def test_validate(model: str, flags: list[str]) -> None:
-    base = ["-j", "0", "--corruption-images", "3", "--corruption-workers", "0"]
+    base = ["-j", "0", "--corruption-workers", "0"]
+    base += ["--corruption-images", "3"] if "--corruptions" in flags else []  # alone it is refused
     check(validate, [model, *base, *flags])
 
 

@@ -1,0 +1,75 @@
+"""What a card says of the published epoch, of a class without images, and under a name that is a number."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hub_runs import CLASSES, attacked, make_run
+
+from mocse_timm.hub.card import build_card, write_card
+from mocse_timm.hub.check import check
+from mocse_timm.hub.publication import assemble
+from mocse_timm.hub.results import read_results
+
+NAME = "user/small"
+
+
+@pytest.mark.parametrize(
+    ("weights", "limit", "training"),
+    [
+        (
+            "best",
+            "The weights of the epoch with the best validation accuracy are published.",
+            "the weights of the epoch with the best validation accuracy.",
+        ),
+        (
+            "best average",
+            "The average of the weights at the epoch with the best validation accuracy is published.",
+            "the average of the weights at the epoch with the best validation accuracy.",
+        ),
+    ],
+)
+def test_a_picked_epoch_is_no_last_one_and_its_score_flatters(
+    tmp_path: Path, weights: str, limit: str, training: str
+) -> None:
+    run = make_run(tmp_path / "run", "cifar_preact18", {"weights": weights}, experts=False)
+    card = build_card(run, repo_id=NAME)
+    flatters = "It was chosen on the very images that it is scored on, so its score flatters."
+    assert f"**A picked epoch.** {limit} {flatters}" in card
+    assert f"seed 3 on 2 cores of AMD EPYC 7763; {training}" in card
+    assert "No checkpoint was picked" not in card
+    other = make_run(tmp_path / "other", "cifar_preact18", {"weights": weights, "dataset": "cifar10"}, experts=False)
+    assert f"**A picked epoch.** {limit}\n" in build_card(other, repo_id=NAME)
+
+
+@pytest.mark.parametrize("weights", ["last", "average"])
+def test_the_last_epoch_was_not_picked(tmp_path: Path, weights: str) -> None:
+    card = build_card(make_run(tmp_path, "cifar_preact18", {"weights": weights}, experts=False), repo_id=NAME)
+    assert "No checkpoint was picked by its score" in card and "A picked epoch" not in card
+
+
+@pytest.mark.parametrize("name", ["48213377", "0.731"])
+def test_a_name_may_be_a_number(name: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path / name, "cifar_preact18", experts=False)
+    file = write_card(run, repo_id=f"48213378/{name}")
+    assert f"# {name}\n" in file.read_text()
+    assert check(str(run)).failures == ()
+    file.write_text(file.read_text() + "\nMy own words.\n")
+    assert check(str(run)).failures == ()
+    file.write_text(file.read_text() + "\nIt is right for 0.731 % more images.\n")
+    assert check(str(run)).failures == ("README.md says 0.731, which neither results.json nor config.json holds",)
+    write_card(run)
+    (tmp_path / "out").mkdir()
+    assemble(run, tmp_path / "out", repo_id=f"48213378/{name}")
+    write_card(run)
+
+
+def test_a_class_without_attacked_images_has_no_shares(tmp_path: Path) -> None:
+    robust = attacked()
+    assert robust.routing is not None
+    uses = robust.routing.use_by_class | {CLASSES[0]: None}
+    robust = replace(robust, routing=replace(robust.routing, use_by_class=uses))
+    run = make_run(tmp_path, "advmoe_resnet18", robustness=robust)
+    assert read_results(run).robustness == robust
+    card = build_card(run, repo_id=NAME)
+    assert f"| {CLASSES[0]} |  |  |\n| {CLASSES[1]} | 12.5 | 87.5 |" in card
