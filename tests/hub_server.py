@@ -165,7 +165,7 @@ def client_of(hub: HubServer, folder: Path, patch: pytest.MonkeyPatch, *, token:
     patch.setattr(constants, "HF_STORED_TOKENS_PATH", str(folder / "stored_tokens"))
     patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     patch.setattr(constants, "HF_HUB_OFFLINE", False)
-    getattr(utils, "reset_sessions", lambda: None)()  # before 1.0 a session stays offline if it was begun so
+    getattr(utils, "reset_sessions", lambda: None)()  # until 1.0 requests' cached connection keeps the offline mode
     patch.setenv("NO_PROXY", "127.0.0.1,localhost")
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         patch.delenv(name, raising=False)

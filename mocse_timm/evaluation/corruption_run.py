@@ -32,8 +32,13 @@ OUTPUTS = {"corruption_table": ".md", "heatmap": ".png", "robustbench_json": ".j
 # Flags that mean nothing without --corruptions. Left out are those that say where and how: a plan of several scorings
 # may give all of them the folder of frost's pictures.
 IDLE = (
-    *("baseline", *OUTPUTS, "severities"),
-    *("corruption_images", "corruption_source", "corruptions_dir", "corruption_seed"),
+    "baseline",
+    *OUTPUTS,
+    "severities",
+    "corruption_images",
+    "corruption_source",
+    "corruptions_dir",
+    "corruption_seed",
 )
 
 
