@@ -221,6 +221,12 @@ def test_recipes_refuse_models_and_numbers_they_cannot_use(capsys: pytest.Captur
         "--recipe pgd --balance-weight 1": "--balance-weight is for --recipe advmoe: leave it out of --recipe pgd",
         "--recipe trades --router-lr 0.1": "--router-lr is for --recipe advmoe: leave it out of --recipe trades",
         "--router-objective class": "--router-objective is for --recipe advmoe: leave it out of --recipe standard",
+        "--recipe trades --router-clip-grad 3": "--router-clip-grad is for --recipe advmoe: leave it out",
+        "--epsilon 4/255": "--epsilon is for --recipe pgd or trades or advmoe: leave it out of --recipe standard",
+        "--attack-norm l2": "--attack-norm is for --recipe pgd or trades or advmoe",
+        "--attack-steps 7": "--attack-steps is for --recipe pgd or trades or advmoe",
+        "--step-size 0.1": "--step-size is for --recipe pgd or trades or advmoe",
+        "--recipe pgd --beta 9": "--beta is for --recipe trades or advmoe: leave it out of --recipe pgd",
         "--layer-decay 0.5 --sched none": "--layer-decay needs a schedule, which applies it: give --sched constant",
         "--recipe advmoe --router-clip-grad 0": "--router-clip-grad is 0.0: give more than 0",
     }

@@ -175,6 +175,7 @@ def test_a_training_counts_images_and_not_their_versions(tmp_path: Path) -> None
         (JSD[-1:], "--jsd-loss and --aug-splits go together"),
         ([*JSD[2:]], "aug_splits is 3: give 0, or 2 and more with an aa"),
         ([*JSD, "--recipe", "pgd"], "--jsd-loss is for clean images: leave it out of --recipe pgd"),
+        (["--jsd-weight", "3"], "--jsd-weight is 3.0 where there is no --jsd-loss: add that, or leave it out"),
         ([*JSD, "--jsd-weight", "-1"], "--jsd-weight is -1.0: give 0 or more"),
     ],
 )

@@ -131,6 +131,12 @@ def test_expert_loss_weight_zero_trains_on_the_aggregate_alone(tmp_path: Path) -
         (["--objective", "ensemble"], "--objective ensemble needs an ensemble, got 'cifar_preact18'"),
         (["--expert-loss-weight", "0", "--aggregate-loss-weight", "0"], "are both 0: nothing would be learned"),
         (["--expert-positive-weight", "-1"], "--expert-positive-weight is -1.0: give 0 or more"),
+        (
+            ["--expert-loss-weight", "3"],
+            "--expert-loss-weight is for --objective mocse: leave it out of --objective ce",
+        ),
+        ([*MOCSE, "--objective", "ce", "--expert-positive-weight", "9"], "--expert-positive-weight is for --objective"),
+        ([*MOCSE, "--smoothing", "0.1", "--aggregate-loss-weight", "0"], "--smoothing is of the class scores' loss"),
         (["--opt", "adamq"], "--opt adamq"),
         (["--opt", "lookahead_adahessian"], "--opt lookahead_adahessian needs second derivatives"),
         (["--sched", "multistep", "--decay-milestones", "4", "2"], "--decay-milestones is 4 2: give epochs from 1 on"),

@@ -13,6 +13,13 @@ from mocse_timm.flags import KeyValues, Pixels
 
 __all__ = ["TrainConfig"]
 
+# flags that nothing looks at in other recipes
+FLAGS_OF_RECIPES = {
+    ("pgd", "trades", "advmoe"): ("epsilon", "attack_norm", "attack_steps", "step_size"),
+    ("trades", "advmoe"): ("beta",),
+    ("advmoe",): ("balance_weight", "router_lr", "router_clip_grad", "router_objective"),
+}
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -62,7 +69,7 @@ class TrainConfig:
     expert_positive_weight: float = 1.0
     """Weight of an expert's own images in its loss; classes less one balances "mine" and "not mine"."""
     smoothing: float = 0.0
-    """Label smoothing."""
+    """Label smoothing; of class experts, that of the class scores alone, as an expert's own answer is yes or no."""
 
     jsd_loss: bool = False
     """Add the Jensen-Shannon divergence of the answers to the versions that --aug-splits makes of every image."""
@@ -117,7 +124,7 @@ class TrainConfig:
     sched: str = "cosine"
     """timm's scheduler name."""
     sched_on_updates: bool = True
-    """Change the learning rate at every step instead of every epoch."""
+    """Change the learning rate at every step instead of every epoch; plateau changes it after validations alone."""
     warmup_epochs: float = 1.0
     """Epochs of linear warmup."""
     warmup_lr: float = 1e-5
@@ -239,9 +246,13 @@ class TrainConfig:
             raise BadInput("--jsd-loss and --aug-splits go together: give both, such as --aug-splits 3, or neither")
         if self.jsd_loss and self.recipe != "standard":
             raise BadInput(f"--jsd-loss is for clean images: leave it out of --recipe {self.recipe}")
-        for name in ("balance_weight", "router_lr", "router_objective"):
-            if self.recipe != "advmoe" and getattr(self, name) != getattr(TrainConfig, name):
-                raise BadInput(f"{self.flag(name)} is for --recipe advmoe: leave it out of --recipe {self.recipe}")
+        if not self.jsd_loss and self.jsd_weight != TrainConfig.jsd_weight:
+            raise BadInput(f"--jsd-weight is {self.jsd_weight} where there is no --jsd-loss: add that, or leave it out")
+        for recipes, names in FLAGS_OF_RECIPES.items():
+            idle = [n for n in names if self.recipe not in recipes and getattr(self, n) != getattr(TrainConfig, n)]
+            if idle:
+                meant, flag = " or ".join(recipes), self.flag(idle[0])
+                raise BadInput(f"{flag} is for --recipe {meant}: leave it out of --recipe {self.recipe}")
         if self.layer_decay is not None and self.sched == "none":
             raise BadInput("--layer-decay needs a schedule, which applies it: give --sched constant instead of none")
         self.attack_budget()

@@ -64,6 +64,10 @@ def _optimizer(config: TrainConfig, module: nn.Module, lr: float, layer_decay: f
 def _objective(config: TrainConfig, model: nn.Module) -> Objective:
     by_default = "mocse" if isinstance(model, MoCSE) else "ensemble" if isinstance(model, Ensemble) else "ce"
     objective = config.objective or by_default
+    if objective != "mocse":
+        for name in ("expert_loss_weight", "aggregate_loss_weight", "expert_positive_weight"):
+            if getattr(config, name) != getattr(TrainConfig, name):
+                raise BadInput(f"{config.flag(name)} is for --objective mocse: leave it out of --objective {objective}")
     if objective == "ce":
         return cross_entropy_objective(config.smoothing)
     if objective == "ensemble":
@@ -72,6 +76,8 @@ def _objective(config: TrainConfig, model: nn.Module) -> Objective:
         return ensemble_objective(config.smoothing)
     if not isinstance(model, MoCSE):
         raise BadInput(f"--objective mocse needs a model with class experts, got {config.model!r}: use --objective ce")
+    if config.smoothing and not config.aggregate_loss_weight:
+        raise BadInput("--smoothing is of the class scores' loss, which --aggregate-loss-weight 0 leaves out: drop one")
     return mocse_objective(
         config.smoothing, config.expert_loss_weight, config.aggregate_loss_weight, config.expert_positive_weight
     )
@@ -88,8 +94,7 @@ def _free(config: TrainConfig, model: Any) -> tuple[nn.Module, ...]:
 def _advmoe(config: TrainConfig, model: nn.Module, lr: float, num_processes: int) -> tuple[Phase, ...]:
     if not isinstance(model, AdvMoE):
         raise BadInput(f"--recipe advmoe needs a model with a router (advmoe*), got {config.model!r}: use trades")
-    if config.objective in ("mocse", "ensemble"):
-        _objective(config, model)
+    _objective(config, model)  # refuses what does not fit
     budget = config.attack_budget()
     experts = expert_turn(budget, config.beta, config.smoothing)
     together: dict[str, Any] = {"mean_over_processes": reduce} if num_processes > 1 else {}
