@@ -113,7 +113,7 @@ def test_steps_that_an_optimiser_counts_are_kept(opt: str, counter: str, tmp_pat
 
 @pytest.mark.filterwarnings("ignore:PlateauLRScheduler is deprecated")
 def test_what_plateau_has_brought_the_rate_down_to_is_kept_and_scaled(tmp_path: Path) -> None:
-    plateau: dict[str, Any] = {"sched": "plateau", "sched_on_updates": False}
+    plateau: dict[str, Any] = {"sched": "plateau"}
     before = state_after(tmp_path / "full", 2 * STEPS, **DENSE, **plateau)
     for group in before.phases[0].optimizer.param_groups:
         group["lr"] *= 0.1

@@ -186,7 +186,7 @@ def _build_scheduler(config: TrainConfig, phase: Phase, updates_per_epoch: int) 
             min_lr=config.min_lr,
             warmup_lr=config.warmup_lr,
             warmup_epochs=config.warmup_epochs,  # pyright: ignore[reportArgumentType]  (fractions work: they are counted in updates)
-            step_on_epochs=not config.sched_on_updates,
+            step_on_epochs=not config.sched_on_updates or config.sched == "plateau",  # which looks at validations
             updates_per_epoch=updates_per_epoch,
         )
     except (AssertionError, ValueError) as error:
