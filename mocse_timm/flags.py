@@ -95,9 +95,13 @@ def _values_from_yaml(path: Path, config_class: type) -> dict[str, Any]:
 def _checked_values(values: Mapping[str, Any], path: Path, config_class: type) -> dict[str, Any]:
     """Return ``values`` by the names of the fields, which a file may write with hyphens."""
     fields = {field.name for field in dataclasses.fields(config_class)}
-    for key in values:
-        if str(key).replace("-", "_") not in fields:
-            raise BadInput(f"--config {path}: unknown flag {key!r}{nearest(str(key).replace('-', '_'), fields)}")
+    kinds = typing.get_type_hints(config_class)
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if name not in fields:
+            raise BadInput(f"--config {path}: unknown flag {key!r}{nearest(name, fields)}")
+        if value is None and type(None) not in typing.get_args(kinds[name]):  # else the parser would read a word "None"
+            raise BadInput(f"--config {path}: {key} has no value; give it one, or take the line out")
     return {str(key).replace("-", "_"): value for key, value in values.items()}
 
 

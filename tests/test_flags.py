@@ -42,6 +42,16 @@ def test_typed_flags_win_over_the_file(tmp_path: Path) -> None:
     assert parse("--model", "typed", "--config", str(file), "--no-amp") == Flags("typed", 2.0, amp=False)
 
 
+def test_a_blank_value_is_none_where_there_may_be_none_and_else_refused(tmp_path: Path) -> None:
+    file = tmp_path / "flags.yaml"
+    file.write_text("width:\n")
+    assert parse("--config", str(file)).width is None
+    for name in ("model", "amp", "scale", "model-kwargs"):
+        file.write_text(f"{name}:\n")
+        with pytest.raises(BadInput, match=f"flags.yaml: {name} has no value; give it one, or take the line out$"):
+            parse("--config", str(file))
+
+
 def test_key_values_are_literals_or_bare_words() -> None:
     flags = parse("--model-kwargs", "backbone=resnet18", "num_experts=5", "backbone_args={'width': 0.5}")
     assert flags.model_kwargs == {"backbone": "resnet18", "num_experts": 5, "backbone_args": {"width": 0.5}}
