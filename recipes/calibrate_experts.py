@@ -24,6 +24,7 @@ from mocse_timm.checkpoints.config_json import read_config
 from mocse_timm.checks import BadInput, command
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.evaluation.run import prepare
+from mocse_timm.evaluation.settings import flags_file
 from mocse_timm.models.aggregation import aggregate
 from mocse_timm.models.mocse import MoCSE
 from mocse_timm.models.saving import save_model
@@ -106,7 +107,8 @@ def calibrate(run: Path, folder: Path, *, together: bool) -> None:
     facts = {k: v for k, v in read_config(run).get("mocse_timm", {}).items() if k not in ("command", "validation")}
     folder.mkdir(parents=True)
     try:
-        shutil.copyfile(run / "config.yaml", folder / "config.yaml")  # of the data set
+        if flags := flags_file(str(run)):  # which tell the data set
+            shutil.copyfile(flags, folder / "config.yaml")
         save_model(model, folder, facts=facts, class_names=data.class_names)
     except BaseException:
         shutil.rmtree(folder)

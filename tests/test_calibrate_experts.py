@@ -88,6 +88,15 @@ def test_a_run_is_calibrated_into_a_new_folder(
         calibrate(run, folder, together=together)
 
 
+def test_the_best_weights_of_a_run_are_calibrated_with_the_run_s_flags(tmp_path: Path) -> None:
+    (tmp_path / "run/best").mkdir(parents=True)
+    run = run_of(tmp_path / "run/best", "mocse_preact18").parent
+    (run / "best/config.yaml").rename(run / "config.yaml")
+    (run / "summary.csv").write_text("epoch\n")
+    calibrate(run / "best", tmp_path / "new", together=False)
+    assert (tmp_path / "new/config.yaml").read_text() == "dataset: digits\n"
+
+
 def test_other_models_are_refused(tmp_path: Path) -> None:
     for name, options in {"ensemble": {"num_experts": 2}, "mocse_preact18": {"num_experts": 5}}.items():
         (tmp_path / name).mkdir()

@@ -15,7 +15,7 @@ from mocse_timm.checks import BadInput
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.evaluation.report import check_results_path
 
-__all__ = ["check_flags", "complete", "refuse_idle", "without_attacks"]
+__all__ = ["check_flags", "complete", "flags_file", "refuse_idle", "without_attacks"]
 
 LARGEST_SEED = 2**32 - 1
 PLAIN_SETS = ("digits", "cifar10", "cifar100")  # names that need nothing else and fetch nothing
@@ -77,7 +77,7 @@ def check_flags(config: ValidateConfig) -> None:
         check_results_path(config.results_file)
 
 
-def _flags_file(model: str) -> Path | None:
+def flags_file(model: str) -> Path | None:
     """Return the config.yaml of the run whose folder, or ``best`` in it, is ``model``; None if there is none."""
     folder = run_folder(model)
     if folder is None:
@@ -90,7 +90,7 @@ def _flags_file(model: str) -> Path | None:
 
 def _settings_of_run(model: str) -> dict[str, Any]:
     """Return the training flags kept in the run's config.yaml; empty for models that are not a run's folder."""
-    file = _flags_file(model)
+    file = flags_file(model)
     if file is None:
         return {}
     try:
