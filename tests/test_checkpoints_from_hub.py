@@ -114,10 +114,14 @@ def test_a_repository_of_pickles_is_refused_unopened(published: Any, hub: HubSer
     assert not [request for request in hub.requests if ".bin" in request]
 
 
-def test_importing_the_package_does_not_import_what_from_hub_needs() -> None:
+def test_importing_the_package_imports_only_the_models_and_the_rest_when_it_is_named() -> None:
     code = """
 import sys, mocse_timm
 assert "mocse_timm.checkpoints" not in sys.modules and "from_hub" in dir(mocse_timm)
 assert mocse_timm.from_hub.__name__ == "from_hub" and not hasattr(mocse_timm, "from_hubb")
+rest = ["mocse_timm." + part for part in ("attacks", "corruptions", "losses")]
+assert not set(rest) & set(sys.modules)
+assert [mocse_timm.attacks.__name__, mocse_timm.corruptions.__name__, mocse_timm.losses.__name__] == rest
+assert mocse_timm.losses.multi_label_loss and "losses" in dir(mocse_timm)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
