@@ -125,7 +125,7 @@ def test_another_crop_is_used_only_if_it_is_asked_for(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    facts = {"crop_pct": 0.875, "input_size": (3, 32, 32)}
+    facts = {"crop_pct": 0.875, "input_size": (3, 32, 32), "interpolation": "bilinear"}
     monkeypatch.setattr("timm.data.resolve_data_config", lambda **_: facts)
     folder = made(tmp_path, crop_pct=crop_pct)
     notes = () if reason is None else (f"corruptions are made on the fly, for {folder} {reason}",)
@@ -141,3 +141,14 @@ def test_an_unfinished_folder_is_refused_only_if_it_is_asked_for(model: torch.nn
     )
     with pytest.raises(BadInput, match="is unfinished: 0 of 2 corruptions are there; run the command"):
         chosen(model, corruptions_dir=str(folder))
+
+
+def test_a_folder_of_ours_is_passed_over_for_a_model_that_is_shown_bicubic_images(tmp_path: Path) -> None:
+    made(tmp_path, crop_pct=0.95)
+    vit = timm.create_model("test_vit", num_classes=4)
+    facts = vit.pretrained_cfg | {"input_size": (3, 32, 32), "crop_pct": 0.95}
+    for interpolation, found in (("bilinear", True), ("bicubic", False)):
+        vit.pretrained_cfg = facts | {"interpolation": interpolation}
+        folder, notes = chosen(vit, FROM_FILES, data_dir=str(tmp_path))
+        assert (folder is not None) == found
+        assert found or "resized bilinearly, this model is shown bicubic ones" in notes[0]

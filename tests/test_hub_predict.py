@@ -42,6 +42,17 @@ def test_a_picture_of_the_model_s_size_is_answered_as_the_model_answers(mixture:
     assert found.class_names == ["class 0", "class 1", "class 2"]
 
 
+def test_a_large_picture_is_shown_as_timm_shows_it(tmp_path: Path) -> None:
+    model = timm.create_model("test_vit", num_classes=3).eval()  # made for bicubic resizing
+    facts = timm.data.resolve_model_data_config(model)
+    Image.fromarray(random_pixels(0, 300, 400)).save(tmp_path / "large.png")
+    transform: Any = timm.data.create_transform(**facts, is_training=False)
+    with Image.open(tmp_path / "large.png") as image, torch.inference_mode():
+        expected = model(transform(image)[None]).softmax(dim=1)[0].tolist()
+    assert facts["interpolation"] == "bicubic"
+    assert predict_picture(model, tmp_path / "large.png").probabilities == pytest.approx(expected, abs=1e-5)
+
+
 def test_an_expert_s_confidence_is_its_own_softmax(mixture: nn.Module, picture: Path) -> None:
     with torch.inference_mode():
         logits = mixture.forward_experts(as_batch(PIXELS))[0]  # pyright: ignore[reportCallIssue]

@@ -47,6 +47,7 @@ def build_loader(
     process_index: int = 0,
     num_processes: int = 1,
     crop_pct: float | None = None,
+    interpolation: str = "bilinear",
 ) -> Loader:
     """Return batches of ``split``: (B, in_chans, image_size, image_size) float32 in [0, 1] and (B,) int64 labels.
 
@@ -67,6 +68,7 @@ def build_loader(
         process_index: this process's number among ``num_processes``.
         num_processes: how many processes share the set.
         crop_pct: for validation images from files; see ``file_transform``.
+        interpolation: for images from files, likewise.
 
     Raises:
         BadInput: if images in memory have another size or number of channels, or a setting cannot be met.
@@ -96,7 +98,9 @@ def build_loader(
             )
         transform = small_image_transform(image_size, augmentation)
     else:
-        transform = file_transform(image_size, augmentation, training=training, crop_pct=crop_pct)
+        transform = file_transform(
+            image_size, augmentation, training=training, crop_pct=crop_pct, interpolation=interpolation
+        )
     return PerImageLoader(
         split,
         transform,

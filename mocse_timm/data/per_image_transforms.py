@@ -21,6 +21,7 @@ from mocse_timm.data.policies import Policy, build_policy, repair_posterize
 
 __all__ = ["file_transform", "small_image_transform"]
 
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")  # timm's words for one way of resizing
 LARGEST_CROP = 16.0  # as what may stand in a config.json
 ImageTransform = Callable[[Image.Image], Tensor]
 
@@ -66,7 +67,13 @@ def small_image_transform(size: int, augmentation: Augmentation) -> ImageTransfo
 
 
 def file_transform(
-    size: int, augmentation: Augmentation, *, training: bool, crop_pct: float | None = None, crop_mode: str = "center"
+    size: int,
+    augmentation: Augmentation,
+    *,
+    training: bool,
+    crop_pct: float | None = None,
+    crop_mode: str = "center",
+    interpolation: str = "bilinear",
 ) -> ImageTransform:
     """timm's transform of images of any size.
 
@@ -81,9 +88,10 @@ def file_transform(
             pixels (timm's usual) and for 1 up to 64.
         crop_mode: timm's word for how validation makes an image square: ``center`` as above, or ``squash``, which
             resizes both sides to ``size / crop_pct``, whatever their proportion.
+        interpolation: timm's word for how pixels are mixed when an image is resized.
 
     Raises:
-        BadInput: if ``size`` or ``crop_pct`` is out of range.
+        BadInput: if ``size`` or ``crop_pct`` is out of range, or ``interpolation`` is none of timm's words.
     """
     if size < 1:
         raise BadInput(f"--img-size is {size} pixels: give a size of at least 1")
@@ -91,6 +99,8 @@ def file_transform(
         raise BadInput(
             f"crop_pct is {crop_pct} for images of {size} pixels: give the part of the side that is kept, such as 0.875"
         )
+    if interpolation not in INTERPOLATIONS:
+        raise BadInput(f"interpolation is {interpolation!r}: it has to be one of {', '.join(INTERPOLATIONS)}")
     parts: Any = create_transform(
         size,
         is_training=training,
@@ -101,6 +111,7 @@ def file_transform(
         auto_augment=augmentation.aa or None,
         crop_pct=crop_pct or (0.875 if size > 64 else 1.0),
         crop_mode=crop_mode,
+        interpolation=interpolation,
         normalize=False,
         separate=training and not augmentation.no_aug,
     )

@@ -25,7 +25,7 @@ from mocse_timm.models.mixture import Mixture
 from mocse_timm.models.mocse import MoCSE
 from mocse_timm.models.normalized import image_channels, normalized
 
-__all__ = ["Scorer", "crop_of", "model_size"]
+__all__ = ["Scorer", "crop_of", "interpolation_of", "model_size"]
 
 
 def model_size(model: nn.Module) -> int:
@@ -36,6 +36,11 @@ def model_size(model: nn.Module) -> int:
 def crop_of(model: nn.Module, split: MemoryImages | FileImages) -> float:
     """Return the part of the side of ``split``'s images that ``model`` is shown; images in memory are used whole."""
     return timm.data.resolve_data_config(model=model)["crop_pct"] if isinstance(split, FileImages) else 1.0
+
+
+def interpolation_of(model: nn.Module, split: MemoryImages | FileImages) -> str:
+    """Return how ``split``'s images are resized for ``model``; those in memory were, if at all, bilinearly."""
+    return timm.data.resolve_data_config(model=model)["interpolation"] if isinstance(split, FileImages) else "bilinear"
 
 
 def _compile(model: nn.Module) -> None:
@@ -85,6 +90,7 @@ class Scorer:
             num_workers=self.config.workers,
             device=self.device,
             crop_pct=crop_pct or crop_of(self.model, split),
+            interpolation=interpolation_of(self.model, split),
             process_index=share.process_index,
             num_processes=share.num_processes,
         )

@@ -87,6 +87,7 @@ def _read(picture: str | Path, model: nn.Module) -> Tensor:
         training=False,
         crop_pct=float(facts["crop_pct"]),
         crop_mode=facts["crop_mode"],
+        interpolation=facts["interpolation"],
     )
     return transform(image).unsqueeze(0).float() / 255
 
