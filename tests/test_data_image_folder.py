@@ -41,6 +41,18 @@ def test_val_comes_before_test(tmp_path: Path) -> None:
     assert np.array_equal(pixels_of(load(tmp_path).validation)[0], written["val/ant/0.png"])
 
 
+def test_a_part_that_is_asked_for_by_name_is_the_one_read(tmp_path: Path) -> None:
+    written = write_folder(tmp_path, validation="val") | write_folder(tmp_path, validation="test")
+    written |= write_folder(tmp_path, validation="more")
+    for part in ("val", "test", "more"):
+        assert np.array_equal(pixels_of(load(tmp_path, val_split=part).validation)[0], written[f"{part}/ant/0.png"])
+    assert np.array_equal(pixels_of(load(tmp_path, train_split="test").train)[0], written["test/ant/0.png"])
+    with pytest.raises(BadInput, match="must hold a folder 'train' and a folder 'tset', each .* it has more, test, "):
+        load(tmp_path, val_split="tset")
+    with pytest.raises(BadInput, match="must hold a folder 'trian' and one of val, validation, test"):
+        load(tmp_path, train_split="trian")
+
+
 def test_only_image_files_count_whatever_the_case_and_depth(tmp_path: Path) -> None:
     write_folder(tmp_path)
     write_image(tmp_path / "train/ant/deep/er/9.JPG", random_pixels(0))
@@ -73,7 +85,7 @@ def test_tiny_imagenet_layout_reads_labels_from_the_annotations(tmp_path: Path) 
     assert len(splits.train) == 4
 
     (tmp_path / "val/val_annotations.txt").write_text("val_0.png\tn999\t0\t0\t1\t1\n")
-    with pytest.raises(BadInput, match="line 1: class 'n999' has no folder"):
+    with pytest.raises(BadInput, match="line 1: class 'n999' is none of the training part's folders"):
         load(tmp_path)
     (tmp_path / "val/val_annotations.txt").write_text("".join([*lines, f"val_7.png\t{names[0]}\t0\t0\t1\t1\n"]))
     with pytest.raises(BadInput, match="1 file.s. that do not exist, the first is .*val_7.png"):

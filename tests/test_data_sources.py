@@ -150,3 +150,17 @@ def test_a_torchvision_set_is_opened_through_timm(tmp_path: Path) -> None:
     assert (len(splits.train), len(splits.validation)) == (6, 4)
     image, label = splits.validation.dataset[0]
     assert (np.asarray(image) == written["validation/ant/0.png"]).all() and label == 0
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10", "torch/cifar100"])
+@pytest.mark.parametrize(("part", "flag"), [("train_split", "--train-split"), ("val_split", "--val-split")])
+def test_sets_with_parts_of_their_own_refuse_to_be_asked_for_others(name: str, part: str, flag: str) -> None:
+    with pytest.raises(BadInput, match=f"^{flag} is 'test', but {name.removeprefix('torch/')} has parts of its own"):
+        load_data(name, model_size=32, **{part: "test"})
+
+
+def test_the_path_of_a_folder_and_a_place_for_sets_are_too_much(tmp_path: Path) -> None:
+    write_folder(tmp_path / "here")
+    with pytest.raises(BadInput, match="^--data-dir is 'there', but folder:.*here says where it is: change that"):
+        load_data(f"folder:{tmp_path / 'here'}", model_size=8, data_dir="there")
+    assert len(load_data("folder", model_size=8, data_dir=tmp_path / "here").train) == 6

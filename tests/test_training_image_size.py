@@ -9,7 +9,7 @@ import pytest
 import timm
 import timm.data
 import torch
-from images_on_disk import random_pixels, write_folder
+from images_on_disk import random_pixels, write_folder, write_image
 from PIL import Image
 
 import mocse_timm.training.run as run
@@ -91,11 +91,15 @@ def test_a_model_trained_at_its_own_size_has_the_config_json_it_had(tmp_path: Pa
     assert files[0] == files[1]
 
 
-def test_small_images_that_are_no_squares_are_seen_as_in_training(tmp_path: Path) -> None:
-    write_folder(tmp_path / "data", height=32, width=64)  # kept in memory, squashed
+@pytest.mark.parametrize("odd", ["all", "one for training"])
+def test_small_images_that_are_no_squares_are_seen_as_in_training(odd: str, tmp_path: Path) -> None:
+    write_folder(tmp_path / "data", height=32, width=64 if odd == "all" else 32)  # kept in memory, squashed
+    write_image(tmp_path / "data/train/ant/2.png", random_pixels(9, 32, 64))
     data = load_data(f"folder:{tmp_path / 'data'}", model_size=32, image_size=32)
     model: Any = timm.create_model("cifar_preact18", width=0.0625, num_classes=data.num_classes)
-    _correct_timm_facts(model, image_facts(TrainConfig(model="cifar_preact18", img_size=32), data))
+    facts = image_facts(TrainConfig(model="cifar_preact18", img_size=32), data)
+    assert facts["crop_mode"] == "squash"
+    _correct_timm_facts(model, facts)
     (tmp_path / "run").mkdir()
     save_model(model, tmp_path / "run", class_names=data.class_names)
     loaded = load_by_name(str(tmp_path / "run"))

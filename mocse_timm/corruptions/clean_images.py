@@ -124,9 +124,9 @@ def _refuse_gray(modes: list[str], dataset: str) -> None:
         raise BadInput(f"images of {dataset} have transparency ({clear[0]}), which a model never sees: make them RGB")
 
 
-def _from_folder(path: str, dataset: str, split: str) -> tuple[DataSplits, list[tuple[int, int]]]:
+def _from_folder(path: str, dataset: str, split: str, **parts_named: str) -> tuple[DataSplits, list[tuple[int, int]]]:
     """List a folder's images without decoding them; return the set and (height, width) of each class's first image."""
-    layout = read_layout(Path(expanduser(path)))
+    layout = read_layout(Path(expanduser(path)), **parts_named)
     parts = [
         FileImages(ImageFiles(part, "RGB"), torch.tensor(part.labels)) for part in (layout.train, layout.validation)
     ]
@@ -177,7 +177,9 @@ def load_clean(
     if img_size is not None and img_size < SMALLEST_SIDE:
         raise BadInput(f"--img-size {img_size}: corruptions need sides of {SMALLEST_SIDE} pixels or more")
     if dataset.startswith("folder:") and dataset != "folder:":
-        data, sizes = _from_folder(dataset.removeprefix("folder:"), dataset, split)
+        data, sizes = _from_folder(
+            dataset.removeprefix("folder:"), dataset, split, train_split=train_split, val_split=val_split
+        )
         small = None  # as models are shown small images of folders: resized, whatever their shape
     else:
         try:

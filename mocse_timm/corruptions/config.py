@@ -21,9 +21,9 @@ class CorruptionsConfig:
     split: Literal["validation", "train"] = "validation"
     """Which part of the data set to corrupt."""
     train_split: str = "train"
-    """Name of the training part, for timm's data sets."""
+    """Name of the training part, in folders and timm's data sets."""
     val_split: str = "validation"
-    """Name of the validation part, likewise."""
+    """Name of the validation part, likewise; of folders val and test are tried, too."""
     img_size: int | None = None
     """Image side in pixels; by default the stored one. It picks the strengths: from 32, from 64 or from 224 pixels."""
     crop_pct: float | None = None

@@ -2,7 +2,7 @@
 
 Two layouts are known. In both, ``train`` has one folder per class, searched to any depth:
 
-    one folder per class    train/<class>/...     val/<class>/...   (or validation, or test)
+    one folder per class    train/<class>/...     val/<class>/...   (or validation, or test, or what is asked for)
     Tiny-ImageNet           train/<class>/images  val/images + val/val_annotations.txt
 """
 
@@ -17,6 +17,7 @@ __all__ = ["EXTENSIONS", "FolderLayout", "LabelledFiles", "read_layout"]
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 VALIDATION_NAMES = ("val", "validation", "test")
+ANY_VALIDATION = "validation"  # the name that stands for all of them
 ANNOTATIONS = "val_annotations.txt"
 
 
@@ -120,7 +121,7 @@ def _read_annotations(folder: Path, class_names: tuple[str, ...]) -> LabelledFil
         name = rest.partition("\t")[0]
         if name not in index:
             raise BadInput(
-                f"{folder / ANNOTATIONS} line {number}: class {name!r} has no folder under {folder.parent / 'train'}: "
+                f"{folder / ANNOTATIONS} line {number}: class {name!r} is none of the training part's folders: "
                 "correct the line or add the folder"
             )
         rows.append((index[name], file))
@@ -160,16 +161,19 @@ def _check_names(folder: Path, names: list[str]) -> None:
         raise BadInput(f"{folder} has a class folder whose name is not one line of text, {odd[0]!r}: rename it")
 
 
-def _read(root: Path) -> FolderLayout:
+def _read(root: Path, train_split: str, val_split: str) -> FolderLayout:
     name = printable(root)
     if not root.is_dir():
         raise BadInput(f"folder {name} does not exist: give folder:PATH with a folder that holds train and val")
-    train = root / "train"
-    found = [root / name for name in VALIDATION_NAMES if (root / name).is_dir()]
+    train = root / train_split
+    candidates = VALIDATION_NAMES if val_split == ANY_VALIDATION else (val_split,)
+    found = [root / candidate for candidate in candidates if (root / candidate).is_dir()]
     if not train.is_dir() or not found:
+        wanted = f"one of {', '.join(candidates)}" if len(candidates) > 1 else f"a folder {val_split!r}"
+        has = ", ".join(map(printable, _class_folders(root))) or "no folders"
         raise BadInput(
-            f"folder {name} must hold a folder 'train' and one of {', '.join(VALIDATION_NAMES)}, each with one folder "
-            f"per class: it has {', '.join(map(printable, _class_folders(root))) or 'no folders'}"
+            f"folder {name} must hold a folder {train_split!r} and {wanted}, each with one folder per class: "
+            f"it has {has}"
         )
     validation = found[0]
     names = _class_folders(train)
@@ -184,17 +188,22 @@ def _read(root: Path) -> FolderLayout:
     return FolderLayout(_read_class_folders(train, class_names), held_out, class_names)
 
 
-def read_layout(root: Path) -> FolderLayout:
+def read_layout(root: Path, *, train_split: str = "train", val_split: str = ANY_VALIDATION) -> FolderLayout:
     """List the images under ``root`` without opening any.
 
-    Class names are the folder names of ``train`` in sorted order, as torchvision's ImageFolder has them.
+    Class names are the folder names of the training part in sorted order, as torchvision's ImageFolder has them.
+
+    Args:
+        root: holds a folder for each part.
+        train_split: name of the training part's folder.
+        val_split: name of the other's; ``validation`` for the first there is of val, validation and test.
 
     Raises:
         BadInput: if a folder is missing or cannot be read, there are fewer than two classes, a class has no images, or
             the two parts do not have the same classes.
     """
     try:
-        return _read(root)
+        return _read(root, train_split, val_split)
     except OSError as error:  # no permission, a name too long, a disk that fails
         where = printable(root if error.filename is None else error.filename)
         raise BadInput(f"folder {printable(root)}: {where} cannot be read ({error.strerror or error})") from None

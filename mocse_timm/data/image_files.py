@@ -157,7 +157,7 @@ def decode_files(
     resize: bool,
     num_threads: int = 0,
     progress: bool = False,
-) -> Tensor:
+) -> tuple[Tensor, bool]:
     """Decode every file once.
 
     Shapes: N = files, C = 3 for mode RGB and 1 for L.
@@ -171,13 +171,14 @@ def decode_files(
         progress: show a bar.
 
     Returns:
-        (N, C, size, size) uint8.
+        (N, C, size, size) uint8; and whether any image was no square, and so was squeezed into one.
 
     Raises:
         BadInput: naming the first few files, if any cannot be decoded or have another size.
     """
     channels = len(mode)
     result = np.empty((len(paths), channels, size, size), dtype=np.uint8)
+    squeezed = np.zeros(len(paths), dtype=bool)
 
     def decode(index: int) -> str | None:
         try:
@@ -186,6 +187,7 @@ def decode_files(
             return str(error)
         if not resize and (image.height, image.width) != stored:
             return f"it is {image.height}x{image.width} where the first image is {stored[0]}x{stored[1]}"
+        squeezed[index] = image.height != image.width
         if image.size != (size, size):
             image = image.resize((size, size), Image.Resampling.BILINEAR)
         result[index] = np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
@@ -193,4 +195,4 @@ def decode_files(
 
     broken = visit_files(paths, decode, what="decoding images", chunk=CHUNK, num_threads=num_threads, progress=progress)
     refuse_broken(broken, len(paths), or_else=", or pass --img-size N if only their sizes differ")
-    return torch.from_numpy(result)
+    return torch.from_numpy(result), bool(squeezed.any())

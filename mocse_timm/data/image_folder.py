@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from mocse_timm.checks import BadInput
 from mocse_timm.data.broken_images import refuse_broken
@@ -48,6 +49,8 @@ def load_image_folder(
     in_chans: int = 3,
     num_threads: int = 0,
     progress: bool = False,
+    train_split: str = "train",
+    val_split: str = "validation",
 ) -> DataSplits:
     """Return the images under ``root``, whose layouts ``mocse_timm.data.folder_layout`` describes.
 
@@ -60,12 +63,14 @@ def load_image_folder(
         image_size: side the user asked for, or None. With a size, small images that differ are resized to it.
         num_threads: for decoding; 0 for one per CPU core.
         progress: show a bar while decoding.
+        train_split: name of the training part; see :func:`mocse_timm.data.folder_layout.read_layout`.
+        val_split: name of the validation part.
 
     Raises:
         BadInput: for a layout that cannot be used, an unreadable file, or images that do not fit the model.
     """
     mode = pillow_mode(in_chans)
-    layout = read_layout(root)
+    layout = read_layout(root, train_split=train_split, val_split=val_split)
     samples = _sample_sizes(layout, mode)
     side = max(max(size) for size in samples)
     num_images = len(layout.train.paths) + len(layout.validation.paths)
@@ -80,8 +85,8 @@ def load_image_folder(
     stored = samples[0]
     size = chosen_size(name, stored, model_size=model_size, image_size=image_size)
 
-    def in_memory(files: LabelledFiles) -> MemoryImages:
-        images = decode_files(
+    def decoded(files: LabelledFiles) -> tuple[Tensor, bool]:
+        return decode_files(
             files.paths,
             mode=mode,
             stored=stored,
@@ -90,7 +95,13 @@ def load_image_folder(
             num_threads=num_threads,
             progress=progress,
         )
-        stems = tuple(path.stem for path in files.paths)
-        return MemoryImages(images, torch.tensor(files.labels), stems, squashed=any(h != w for h, w in samples))
 
-    return DataSplits(name, in_memory(layout.train), in_memory(layout.validation), layout.class_names)
+    def in_memory(files: LabelledFiles, images: Tensor) -> MemoryImages:
+        stems = tuple(path.stem for path in files.paths)
+        return MemoryImages(images, torch.tensor(files.labels), stems, squashed=squashed)
+
+    (train, train_squashed), (validation, validation_squashed) = decoded(layout.train), decoded(layout.validation)
+    squashed = train_squashed or validation_squashed  # a model that learned from squeezed images is to be shown such
+    return DataSplits(
+        name, in_memory(layout.train, train), in_memory(layout.validation, validation), layout.class_names
+    )

@@ -39,16 +39,17 @@ def load_data(
     Args:
         model_size: side in pixels of the images the model takes by itself.
         image_size: side the user asked for (``--img-size``), or None.
-        data_dir: folder that holds the set; ``data`` when None. Not used by ``digits`` and ``folder:PATH``.
+        data_dir: folder that holds the set; ``data`` when None. Not used by ``digits``.
         download: fetch a missing set where its source can.
         in_chans: 3 for colour, 1 for gray.
         num_workers: threads for decoding a folder of small images; 0 for one per CPU core.
         progress: show a bar while decoding.
-        train_split: name of the training part, for timm's sets.
-        val_split: name of the validation part, for timm's sets.
+        train_split: name of the training part, of folders and timm's sets.
+        val_split: name of the validation part, likewise; ``validation`` also finds ``val`` and ``test``.
 
     Raises:
-        BadInput: for an unknown name, or a set that is missing, damaged, or does not fit the model.
+        BadInput: for an unknown name, a set that is missing, damaged, or does not fit the model, parts asked for of a
+            set whose parts are known, or a ``data_dir`` beside the path of a folder.
     """
     for flag, size in (("the model's image size", model_size), ("--img-size", image_size)):
         if size is not None and size < 1:
@@ -56,6 +57,10 @@ def load_data(
     folder = Path(data_dir if data_dir is not None else "data")
     name = dataset.removeprefix("torch/") if dataset.removeprefix("torch/") in CIFAR_SETS else dataset
     prefix, slash, _ = name.partition("/")
+    if name in ("digits", *CIFAR_SETS):
+        for flag, part, only in (("--train-split", train_split, "train"), ("--val-split", val_split, "validation")):
+            if part != only:
+                raise BadInput(f"{flag} is {part!r}, but {name} has parts of its own: leave the flag out")
     if name == "digits":
         return load_digits(size=image_size or model_size, in_chans=in_chans)
     if name in CIFAR_SETS:
@@ -73,6 +78,11 @@ def load_data(
         path = name.removeprefix("folder:")
         if not path:
             raise BadInput("--dataset folder: names no folder; write folder:PATH")
+        if data_dir is not None and dataset.startswith("folder:"):
+            raise BadInput(
+                f"--data-dir is {str(data_dir)!r}, but {dataset} says where it is: "
+                "change that, or give --dataset folder"
+            )
         return load_image_folder(
             Path(expanduser(path)),  # Path's own raises where there is no such user
             name=name,
@@ -81,6 +91,8 @@ def load_data(
             in_chans=in_chans,
             num_threads=num_workers,
             progress=progress,
+            train_split=train_split,
+            val_split=val_split,
         )
     if slash and prefix.lower() in (*TIMM_PREFIXES, *STREAM_PREFIXES):
         return load_timm_dataset(name, data_dir=folder, download=download, train_split=train_split, val_split=val_split)

@@ -30,7 +30,7 @@ class MemoryImages:
         images: (N, C, H, W) uint8, pixel values in [0, 255].
         labels: (N,) int64 class indices.
         stems: names of the N files that were decoded, without folders and endings; None where there were no files.
-        squashed: whether images that were no squares were made squares by squeezing one side.
+        squashed: whether images of the set, in whichever part, were no squares and were squeezed into some.
 
     Raises:
         BadInput: if a shape or number type is another, or the two lengths differ.

@@ -25,9 +25,9 @@ class ValidateConfig:
     split: Literal["validation", "train"] = "validation"
     """Which part of the data set to score."""
     train_split: str | None = None
-    """Name of the training part, for timm's data sets; by default the run's, for another --dataset `train`."""
+    """Name of the training part, in folders and timm's sets; by default the run's, for another --dataset `train`."""
     val_split: str | None = None
-    """Name of the validation part, likewise; for another --dataset `validation`."""
+    """Name of the validation part, likewise; for another --dataset `validation`, or in folders val or test."""
     checkpoint: str | None = None
     """A .safetensors file with the weights."""
     pretrained: bool = False

@@ -30,7 +30,7 @@ from mocse_timm.evaluation.image_answers import fingerprint
 from mocse_timm.evaluation.metrics import Scores, score
 from mocse_timm.evaluation.report import RunFacts, render, render_robustness, result_row, robust_row, write_results
 from mocse_timm.evaluation.robustness import RobustScores, check_attacks, parse_attacks, score_robustness
-from mocse_timm.evaluation.scorer import Scorer, crop_of, model_size
+from mocse_timm.evaluation.scorer import Scorer, crop_of, interpolation_of, model_size
 from mocse_timm.evaluation.settings import check_flags, complete, without_attacks
 from mocse_timm.flags import parse_flags
 from mocse_timm.models.normalized import image_channels, normalized
@@ -63,9 +63,10 @@ def _check_image_size(config: ValidateConfig, model: nn.Module) -> None:
 
 def _load_data(config: ValidateConfig, model: nn.Module, progress: bool) -> DataSplits:
     assert config.dataset is not None, "complete() fills it"
+    of_archives = config.corruptions and config.dataset.startswith("folder:")  # where these are, as the set says itself
     return load_data(
         config.dataset,
-        data_dir=config.data_dir,
+        data_dir=None if of_archives else config.data_dir,
         download=config.dataset_download,
         model_size=model_size(model),
         image_size=config.img_size,
@@ -134,7 +135,7 @@ def _facts(config: ValidateConfig, model: nn.Module, data: DataSplits, computati
         gmacs=computation.macs / 1e9,
         img_size=config.img_size or model_size(model),
         crop_pct=crop_of(model, _chosen_split(config, data)),
-        interpolation="bilinear",  # that of every loader of ours
+        interpolation=interpolation_of(model, _chosen_split(config, data)),
         images_per_second=computation.images_per_second,
     )
 

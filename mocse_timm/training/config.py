@@ -39,9 +39,9 @@ class TrainConfig:
     dataset_download: bool = False
     """Download the data set if it is missing."""
     train_split: str = "train"
-    """Name of the training part, for timm's data sets."""
+    """Name of the training part, in folders and timm's data sets."""
     val_split: str = "validation"
-    """Name of the part to validate on, for timm's data sets."""
+    """Name of the part to validate on, in folders and timm's data sets; of folders val and test are tried, too."""
     img_size: int | None = None
     """Image side in pixels; images are resized to it. By default the model's: larger files are resized to that, too,
     but images kept in memory, CIFAR's and folders of up to 64x64 pixels, must have it already."""

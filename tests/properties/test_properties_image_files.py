@@ -78,7 +78,8 @@ def test_bytes_are_pixels_or_a_sentence(content: bytes, mode: str) -> None:
             return
         assert not broken
         assert image.mode == mode and image.size == stored_size(file())[::-1]
-        decoded = decode_files([file()], mode=mode, stored=(24, 20), size=24, resize=True, num_threads=1)
+        decoded, squeezed = decode_files([file()], mode=mode, stored=(24, 20), size=24, resize=True, num_threads=1)
+        assert squeezed == (image.width != image.height)
         expected = np.asarray(image if image.size == (24, 24) else image.resize((24, 24), Image.Resampling.BILINEAR))
         assert np.array_equal(decoded[0].permute(1, 2, 0).numpy().reshape(expected.shape), expected)
 
