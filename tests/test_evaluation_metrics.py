@@ -164,6 +164,17 @@ def test_predictions_that_cannot_be_scored_are_refused(logits, labels, class_nam
         score(Predictions(logits, torch.tensor(labels, dtype=torch.int64)), class_names)
 
 
+def test_multi_label_tells_very_sure_answers_apart() -> None:
+    scores = score_multi_label(torch.tensor([[50.0], [40.0], [-5.0]]), torch.tensor([[1], [0], [0]]), ["sun"])
+    assert (scores.mean_average_precision, scores.per_class_auroc) == (1.0, {"sun": 1.0})
+
+
+def test_the_loss_of_16_bit_logits_is_summed_in_more() -> None:
+    logits = torch.full((3000, 2), 30.0, dtype=torch.float16)
+    logits[:, 0] = -30
+    assert score(Predictions(logits, torch.zeros(3000, dtype=torch.int64)), names(2)).loss == pytest.approx(60)
+
+
 def test_multi_label_by_hand() -> None:
     logits = torch.tensor([[3.0, -1.0, 0.0], [2.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
     targets = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 1, 0]])

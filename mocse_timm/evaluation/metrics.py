@@ -136,12 +136,16 @@ def _per_class_accuracy(logits: Tensor, labels: Tensor, class_names: Sequence[st
     }
 
 
+def _ranks(scores: Tensor) -> Tensor:
+    """Return (N,) numbers in [0, 1) that are ordered as ``scores``, whose sigmoids would tie where they are sure."""
+    return scores.unique(return_inverse=True)[1].double() / len(scores)
+
+
 def _auroc(scores: Tensor, targets: Tensor) -> float | None:
     """Return the area for one class, (N,) scores of any size against (N,) targets in {0, 1}."""
     if targets.unique().numel() < 2:
         return None
-    order = scores.unique(return_inverse=True)[1].double() / len(scores)  # in [0, 1): sure ones would tie as sigmoids
-    return _torchmetrics().binary_auroc(order, targets).item()
+    return _torchmetrics().binary_auroc(_ranks(scores), targets).item()
 
 
 def _expert_scores(log_odds: Tensor, labels: Tensor, class_names: Sequence[str]) -> list[ExpertScores]:
@@ -213,9 +217,9 @@ def score_multi_label(logits: Tensor, targets: Tensor, class_names: Sequence[str
     if not torch.isin(targets, torch.tensor([0, 1], dtype=targets.dtype)).all():
         raise BadInput(f"multi-label targets must be 0 or 1, got values up to {targets.max().item()}")
     check_finite(logits.isfinite().all(dim=1))
-    confidence, targets = logits.double().sigmoid(), targets.long()
+    targets = targets.long()
     precisions = [
-        _torchmetrics().binary_average_precision(confidence[:, index], targets[:, index]).item()
+        _torchmetrics().binary_average_precision(_ranks(logits[:, index]), targets[:, index]).item()
         for index in targets.any(dim=0).nonzero().flatten().tolist()
     ]
     return MultiLabelScores(
