@@ -70,6 +70,17 @@ def test_the_standard_version_runs_on_few_classes_and_puts_every_flag_back(digit
     assert torch.equal(autoattack(model, images, labels, epsilon=0.01), attacked)  # seeded
 
 
+def test_in_l2_every_change_is_as_short_as_asked_for() -> None:
+    torch.manual_seed(1)
+    model, images = nn.Sequential(nn.Flatten(), nn.Linear(64, 5)), torch.rand(4, 1, 8, 8)
+    labels = model(images).argmax(dim=1)
+    attacked = autoattack(model, images, labels, epsilon=1.0, norm="l2")
+    lengths = (attacked - images).flatten(1).norm(dim=1)
+    assert accuracy(model, attacked, labels) == 0 and lengths.min() > 0 and lengths.max() <= 1 + 1e-5
+    with pytest.raises(BadInput, match="AutoAttack in l2 needs images of at least 5x5 pixels, got 2x8: use pgd50"):
+        autoattack(model, images[:, :, :2], labels, epsilon=1.0, norm="l2")
+
+
 def test_too_few_classes_and_a_missing_package_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments: dict[str, Any] = {"images": torch.zeros(2, 3), "labels": torch.zeros(2, dtype=torch.int64)}
     with pytest.raises(BadInput, match="AutoAttack needs at least 4 classes, the model has 3: use pgd50"):

@@ -16,6 +16,7 @@ from mocse_timm.modes import held, without_gradients
 __all__ = ["autoattack", "require_autoattack"]
 
 FEWEST_CLASSES = 4  # its targeted attacks compare the best three wrong classes
+SMALLEST_SIDE = 5  # pixels; its squares in l2 have a fifth of the height for a side
 TARGETS = 9  # wrong classes its targeted attacks aim at by default
 
 
@@ -58,8 +59,8 @@ def autoattack(
         (N, channels, H, W), float in [0, 1]; unchanged where no attack succeeded.
 
     Raises:
-        BadInput: if pyautoattack is missing, there are fewer than 4 classes, images leave [0, 1], or epsilon is out of
-            range.
+        BadInput: if pyautoattack is missing, there are fewer than 4 classes, images leave [0, 1] or are too small for
+            its squares in l2, or epsilon is out of range.
 
     Source:
         Croce and Hein 2020, arXiv:2003.01690.
@@ -69,6 +70,12 @@ def autoattack(
     largest_label = check_labels(labels, images)
     if epsilon == 0 or images.numel() == 0:
         return images.clone()
+    height, width = images.shape[-2:]
+    if norm == "l2" and min(height, width) < SMALLEST_SIDE:
+        raise BadInput(
+            f"AutoAttack in l2 needs images of at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, got {height}x{width}: "
+            "use pgd50"
+        )
     attack_class = require_autoattack()
     modules = [model] if isinstance(model, nn.Module) else []
     devices = [images.device] if images.is_cuda else []
