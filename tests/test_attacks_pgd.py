@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mocse_timm.attacks import pgd_l2, pgd_linf
+from mocse_timm.attacks.budget import Budget
+from mocse_timm.attacks.steps import draw_start, project
 from mocse_timm.checks import BadInput
 
 WEIGHT = torch.tensor([2.0, -1.0, 0.5])
@@ -172,3 +174,24 @@ def test_labels_that_do_not_fit_and_no_attempts_are_refused() -> None:
         pgd_linf(network(), images, torch.zeros(3, dtype=torch.int64), epsilon=0.1, steps=1)
     with pytest.raises(ValueError, match="restarts must be at least 1, got 0"):
         pgd_linf(network(), images, torch.zeros(2, dtype=torch.int64), epsilon=0.1, steps=1, restarts=0)
+
+
+def test_starts_are_uniform_in_the_ball_and_points_inside_stay() -> None:
+    origin = torch.full((2000, 4), 0.5)
+    change = draw_start(origin, Budget(0.1, 1, 0.1), torch.Generator().manual_seed(0)) - origin
+    assert change.abs().max() <= 0.1 + 1e-6
+    assert abs(change.mean()) < 0.003 and abs(change.std() - 0.1 / math.sqrt(3)) < 0.003
+    change = draw_start(origin, Budget(0.1, 1, 0.1, "l2"), torch.Generator().manual_seed(0)) - origin
+    assert abs((change.norm(dim=1) <= 0.05).float().mean() - 0.5**4) < 0.02  # half the radius in four dimensions
+    moved = torch.tensor([[0.5, 0.54, 0.47], [0.5, 0.9, 0.2]])  # by 0.05 and by 0.5
+    expected = torch.tensor([[0.5, 0.54, 0.47], [0.5, 0.58, 0.44]])
+    torch.testing.assert_close(project(moved, torch.full((2, 3), 0.5), 0.1, "l2"), expected)
+
+
+def test_the_default_step_reaches_the_worst_case_from_anywhere() -> None:
+    """Five steps of half epsilon."""
+    images = torch.full((1, 3), 0.5)
+    for seed in range(20):
+        options: dict[str, Any] = {"epsilon": 0.1, "steps": 5, "generator": torch.Generator().manual_seed(seed)}
+        attacked = pgd_linf(two_classes, images, torch.tensor([1]), **options)
+        torch.testing.assert_close(attacked, images - 0.1 * WEIGHT.sign())

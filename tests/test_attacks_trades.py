@@ -1,5 +1,7 @@
 """The attack on a model's own answer, and the one on a router's choice."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -22,6 +24,24 @@ def test_trades_goes_to_one_of_the_two_worst_cases_of_a_linear_model() -> None:
     worst = 0.1 * WEIGHT.sign()
     for found, image in zip(attacked, images, strict=True):
         assert torch.allclose(found, image + worst) or torch.allclose(found, image - worst)
+
+
+class RoutedNetwork(nn.Sequential):
+    def route(self, x: Tensor) -> Tensor:
+        return self(x)
+
+
+@pytest.mark.parametrize("attack", [trades_attack, router_attack])
+def test_an_attack_leaves_the_model_as_it_was(attack: Callable[..., Tensor]) -> None:
+    """Batch norms see no attacked images, and what was frozen stays so."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(288, 4)
+    model = RoutedNetwork(*layers).train()
+    model[4].eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    attack(model, torch.rand(4, 3, 8, 8), epsilon=0.1, steps=2, step_size=0.05)
+    assert [layer.training for layer in model] == [True, True, True, True, False, True]
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
 
 
 def test_trades_makes_the_divergence_larger_in_both_norms() -> None:

@@ -5,7 +5,7 @@ import pytest
 from corruption_images import freeze
 
 from mocse_timm.checks import BadInput
-from mocse_timm.corruptions import fog, frost, hsv, snow
+from mocse_timm.corruptions import fog, frost, hsv, motion, snow
 from mocse_timm.corruptions.frost import find_frost_textures, missing_frost, read_textures
 
 
@@ -109,3 +109,10 @@ def test_photographs_are_read_once(tmp_path: Path) -> None:
     read = read_textures(freeze(tmp_path), 32)
     (tmp_path / "frost1.png").unlink()
     assert read_textures(tmp_path, 32) is read
+
+
+def test_angles_are_uniform_in_their_range() -> None:
+    rng = np.random.default_rng(0)
+    for angles, low in ((motion.sample_angles(rng, 4000, 32, 1)[0], -45), (snow.sample_snow(rng, 4000, 2, 1)[1], -135)):
+        assert low <= angles.min() < low + 1 and low + 89 < angles.max() < low + 90
+        assert abs(angles.mean() - (low + 45)) < 2  # one standard error is 0.41

@@ -237,3 +237,35 @@ def test_baselines_of_something_else_are_refused(changes: dict[str, Any], senten
     check_comparable(baseline, **asked)
     with pytest.raises(BadInput, match=sentence):
         check_comparable(baseline, **(asked | changes))
+
+
+def test_errors_of_two_samples_by_hand() -> None:
+    ours, theirs = scores_of(first(6), clean=first(9)[0]), scores_of(first(8), clean=first(7)[0], images="other")
+    found = compare(ours, theirs, "dense")
+    assert not found.clean_paired
+    assert found.clean.standard_error == pytest.approx(100 * math.sqrt((0.9 * 0.1 + 0.7 * 0.3) / 10))
+    variance = (0.6 * 0.4 + 0.8 * 0.2 + 0.9 * 0.1 + 0.7 * 0.3) / 10
+    assert astuple(found.effective_robustness) == pytest.approx((-40, 100 * math.sqrt(variance)))
+    larger = compare(scores_of(first(6)), scores_of(first(32, of=40), images="other"), "dense").means["all"]
+    assert larger.standard_error == pytest.approx(100 * math.sqrt(0.6 * 0.4 / 10 + 0.8 * 0.2 / 40))
+    ours = scores_of(first(6), clean=first(9)[0], clean_correct=None, clean_images=1000)
+    theirs = scores_of(first(8), clean=first(8)[0], clean_correct=None, clean_images=500)
+    whole = compare(ours, theirs, "dense").clean.standard_error
+    assert whole == pytest.approx(100 * math.sqrt(0.9 * 0.1 / 1000 + 0.8 * 0.2 / 500))
+
+
+def test_the_benchmarks_numbers_are_of_the_benchmark_alone() -> None:
+    names = ["fog", "spatter"]  # of the 15, and of the four others
+    ours, theirs = (scores_of(first(*right)[:, None], names, (1,)) for right in ((7, 5), (5, 9)))
+    comparison = compare(ours, theirs, "dense")
+    assert comparison.mce == pytest.approx({"benchmark": 100 * 3 / 5, "all": 100 * (3 / 5 + 5 / 1) / 2})
+    assert comparison.effective_robustness.points == pytest.approx(20)  # of fog
+
+
+def test_signs_of_single_corruptions_and_a_baseline_that_corruption_helps() -> None:
+    ours = scores_of([first(8, 6), first(5, 5)], TWO, (1, 5))
+    theirs = scores_of([first(6, 2), first(6, 4)], TWO, (1, 5))
+    found = compare(ours, theirs, "dense").by_corruption
+    assert {name: each.points for name, each in found.items()} == pytest.approx({"fog": 30, "contrast": 0})
+    ours, theirs = scores_of(first(6), clean=first(9)[0]), scores_of(first(8), clean=first(7)[0])
+    assert compare(ours, theirs, "dense").relative_mce == {"benchmark": None, "all": None}

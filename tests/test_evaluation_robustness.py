@@ -269,3 +269,16 @@ def test_autoattack_says_how_far_it_is(capsys: pytest.CaptureFixture[str], caplo
     told = float(lines[-1].split(": ")[2].split("%")[0])
     assert 0 < told == scores.robust_top1["autoattack"] < 100
     assert logging.getLogger("auto-attack").level == logging.NOTSET and not logging.getLogger("auto-attack").handlers
+
+
+def test_robust_accuracy_in_l2() -> None:
+    images, labels = images_at(0.02, 0.2, 0.3, 0.5), torch.zeros(4, dtype=torch.int64)
+    # 0.1 moves the first logit by 0.1 * sqrt(1 + 4 + 0.25 + 1) = 0.25: two are in reach
+    assert score_robustness(Linear(), images, labels, ["pgd20"], epsilon=0.1, norm="l2").robust_top1 == {"pgd20": 50}
+
+
+def test_models_are_scored_as_they_answer_and_not_as_they_learn() -> None:
+    model = nn.Sequential(nn.Dropout(0.9), Linear()).train()
+    images, labels = images_at(*[0.3] * 40), torch.zeros(40, dtype=torch.int64)
+    assert score_robustness(model, images, labels, [], epsilon=0.1).clean_top1 == 100
+    assert model.training and model[0].training

@@ -81,7 +81,7 @@ def without_number_of_classes(folder: Path) -> None:
 
 def put(name: str) -> Callable[[Path], None]:
     def lie(folder: Path) -> None:
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
 
     return lie
@@ -106,6 +106,7 @@ LIES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pickle": (put("model.pt"), "model.pt is a pickle"),
     "a pickle in capitals": (put("MODEL.PTH"), "MODEL.PTH is a pickle"),
     "a pickle in a folder": (put("more/model.pkl.gz"), "more/model.pkl.gz is a pickle"),
+    "a pickle where only a run keeps some": (put("more/states/model.pt"), "more/states/model.pt is a pickle"),
     "a weight": (flip_a_weight, "scored other weights"),
     "other weights": (weights_of_another_model, "does not fit the model"),
     "parameters": (set_value("results.json", "computation", "parameters", value=5), "results.json says 5"),

@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from mocse_timm.losses import expert_loss, mocse_loss, multi_label_loss
+from mocse_timm.training.objectives import cross_entropy_objective
 
 
 def test_expert_loss_is_the_sum_of_binary_cross_entropies() -> None:
@@ -15,6 +17,15 @@ def test_expert_loss_is_the_sum_of_binary_cross_entropies() -> None:
     log_odds = logits[:, :, 1] - logits[:, :, 0]
     expected = F.binary_cross_entropy_with_logits(log_odds, F.one_hot(labels, 4).float(), reduction="sum") / 5
     torch.testing.assert_close(expert_loss(logits, labels, [1, 1, 1, 1]), expected)
+
+
+def test_soft_targets_are_not_smoothed_again() -> None:
+    scores, soft = torch.tensor([[math.log(3), 0.0]]), torch.tensor([[0.9, 0.1]])  # p = 3/4, 1/4
+    expected = torch.tensor(0.9 * math.log(4 / 3) + 0.1 * math.log(4))
+    found = mocse_loss(scores, torch.zeros(1, 2, 2), soft, group_sizes=[1, 1], label_smoothing=0.2)
+    torch.testing.assert_close(found.aggregate, expected)
+    plain = cross_entropy_objective(0.2)(nn.Flatten(), scores[:, None], soft)
+    torch.testing.assert_close(plain.loss, expected)
 
 
 def test_expert_loss_of_uneven_groups_matches_hand_calculation() -> None:

@@ -15,6 +15,18 @@ def test_trades_matches_a_hand_calculation() -> None:
     torch.testing.assert_close(loss, torch.tensor(math.log(2) + 6 * math.log(4 / 3) / 2))
 
 
+def test_class_routing_matches_a_hand_calculation() -> None:
+    clean, attacked = torch.tensor([[0.0, 0.0]]), torch.tensor([[math.log(3), 0.0]])  # p = 1/2, 1/2; q = 3/4, 1/4
+    loss = class_routing_loss(clean, attacked, torch.tensor([3]), beta=6)
+    torch.testing.assert_close(loss, torch.tensor(math.log(2) + 6 * math.log(4 / 3) / 2))
+
+
+def test_balance_is_of_the_shares_of_all_images_where_these_are_told() -> None:
+    scores = torch.tensor([[math.log(3), 0.0]])  # p = 3/4, 1/4, and this part's one image goes to expert 0
+    loss = balance_loss(scores, torch.tensor([0.25, 0.75]))
+    torch.testing.assert_close(loss, torch.tensor(2 * (0.25 * 0.75 + 0.75 * 0.25)))
+
+
 def test_agreement_averages_over_images_and_is_zero_for_equal_logits() -> None:
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     assert agreement_loss(logits, logits).abs() < 1e-6

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from mocse_timm.models import routing
@@ -185,3 +186,22 @@ def test_no_experts_and_layers_that_mix_images_are_refused() -> None:
         pytest.raises(RuntimeError, match="an expert layer got 3 rows for 2 images"),
     ):
         layer(torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize(
+    "dense",
+    [
+        nn.Conv2d(4, 8, 3, dilation=2),
+        nn.Conv2d(4, 8, 3, padding=1, padding_mode="reflect"),
+        Conv2dSame(4, 8, 3, stride=2),
+    ],
+)
+def test_conversion_keeps_every_option(dense: nn.Conv2d) -> None:
+    slot, x = RoutingSlot(), torch.rand(6, 4, 8, 8)
+    layer = ExpertConv2d.from_layer(dense, 3, slot)
+    torch.testing.assert_close(route_batch(slot, scores_for(PATHS["mixed"]), x, layer), dense(x))
+
+
+def test_conversion_keeps_frozen_what_is_frozen() -> None:
+    layer = ExpertConv2d.from_layer(nn.Conv2d(4, 8, 3).requires_grad_(False).eval(), 2, RoutingSlot())
+    assert not layer.training and not any(parameter.requires_grad for parameter in layer.parameters())

@@ -239,3 +239,18 @@ def test_saved_groups_are_reloaded_for_fewer_classes_as_reset_classifier_leaves_
 def test_more_experts_than_classes_are_refused_where_both_are_typed() -> None:
     with pytest.raises(ValueError, match=r"num_experts must be between 1 and .* \(3\), got 4"):
         mocse(num_experts=4, num_classes=3)
+
+
+def test_every_expert_keeps_its_backbones_exceptions_from_weight_decay() -> None:
+    one, model = timm.create_model("test_vit").no_weight_decay(), mocse(backbone="test_vit", expert_width=None)
+    assert one and model.no_weight_decay() == {f"experts.{i}.{name}" for i in range(3) for name in one}
+
+
+def test_intermediates_are_normalised_where_asked_for() -> None:
+    model = mocse(backbone="test_vit", expert_width=None, img_size=32)
+    _, plain = model.forward_intermediates(IMAGES, indices=[-1])
+    _, normed = model.forward_intermediates(IMAGES, indices=[-1], norm=True)
+    x = model.trunk(IMAGES)
+    each = [expert.forward_intermediates(x, indices=[-1], norm=True)[1][0] for expert in model.experts]
+    torch.testing.assert_close(normed[0], torch.cat(each, dim=1))
+    assert not torch.allclose(plain[0], normed[0])

@@ -10,14 +10,11 @@ import timm
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from linear_models import Dense, LinearMoE, dense
 from routers import bright_and_dark, spread
-from torch import Tensor, nn
 
 import mocse_timm.training.run as run
 from mocse_timm.attacks.budget import Budget
-from mocse_timm.models import AdvMoE
-from mocse_timm.models.expert_layers import ExpertLinear
-from mocse_timm.models.routing import RoutingSlot
 from mocse_timm.training.adversarial import expert_turn, pgd_objective, router_turn, trades_objective
 from mocse_timm.training.build import build_trainer
 from mocse_timm.training.config import TrainConfig
@@ -63,20 +60,6 @@ def test_each_phase_leaves_the_other_half_bit_equal(objective: str) -> None:
         assert not {name for name in changed if name.startswith(resting)}
         assert any(name.startswith(moving) and "running_mean" in name for name in changed)
         assert all(parameter.requires_grad for parameter in model.parameters())
-
-
-class LinearMoE(AdvMoE):
-    """Two linear experts on flat images of two pixels; the router's scores are linear too."""
-
-    def __init__(self) -> None:
-        nn.Module.__init__(self)
-        self.slot = RoutingSlot()
-        self.normalize = nn.Identity()
-        self.body = ExpertLinear(2, 2, num_experts=2, slot=self.slot, bias=False)
-        self.router = nn.Linear(2, 2, bias=False)
-        with torch.no_grad():
-            self.body.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, -1.0], [2.0, 0.5]]))
-            self.router.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
 
 
 def test_the_turns_of_a_two_expert_linear_model_by_hand() -> None:
@@ -150,15 +133,6 @@ def test_the_routers_gradient_is_clipped_apart(limit: float | None, length: floa
     experts = sum(float(value) for name, value in moved.items() if name.startswith("body.")) ** 0.5
     assert experts == pytest.approx(2e-3, rel=1e-3)
     assert router == pytest.approx(length, rel=1e-3) if length else router > 1e-2
-
-
-def dense(x: Tensor) -> Tensor:
-    return x.flatten(1) @ torch.tensor([[1.0, -1.0], [-2.0, 2.0]])
-
-
-class Dense(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return dense(x)
 
 
 def test_pgd_and_trades_train_on_the_worst_images_of_a_linear_model() -> None:

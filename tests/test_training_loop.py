@@ -110,6 +110,15 @@ def test_clipping_limits_the_norm_of_the_whole_gradient() -> None:
     torch.testing.assert_close(moved.norm().item(), 0.5 * 0.01, rtol=1e-3, atol=0)
 
 
+def test_values_are_clipped_one_by_one() -> None:
+    loader, start, model = FixedBatches(), linear(), linear()
+    loss = F.cross_entropy(start(loader.images.flatten(1)), loader.labels)
+    slopes = torch.autograd.grad(loss, [start.weight, start.bias])
+    train_epoch(trainer(model, 0.01, "value", grad_accum_steps=4), loader)
+    for now, before, slope in zip((model.weight, model.bias), (start.weight, start.bias), slopes, strict=True):
+        torch.testing.assert_close(now, before - 0.5 * slope.clamp(-0.01, 0.01))
+
+
 def test_clipping_leaves_free_parts_alone() -> None:
     loader = FixedBatches()
     clipped, free = linear(), nn.Linear(3, 3)

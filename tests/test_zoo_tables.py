@@ -9,118 +9,27 @@ import numpy as np
 import pytest
 import yaml
 from hub_runs import attacked, corrupted, edit_json, make_run
+from zoo_folder import SUMMARY, row, write_zoo
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
 from zoo_pairs import read_pairs, render_pairs, render_repeats
-from zoo_results import difference, read_recipes, read_tables, training_minutes
+from zoo_results import difference, read_recipes, read_tables
 from zoo_tables import BEGIN, END, main, render_table
 
 from mocse_timm.checks import BadInput
 from mocse_timm.corruptions.names import GROUPS
-from mocse_timm.evaluation.corruption_json import to_json
-from mocse_timm.evaluation.image_answers import pack
 from mocse_timm.hub.results import read_results
-
-SUMMARY = "epoch,train_images_per_second\n0,100.0\n1,50.0\n"
 
 
 @pytest.fixture
 def zoo(tmp_path: Path) -> Path:
-    """A plan of three recipes: two with two seeds of results, a third without any."""
-    (tmp_path / "zoo").mkdir()
-    for name in ("dense", "mixture", "later"):
-        (tmp_path / "zoo" / f"{name}.yaml").write_text(
-            f"# the command\n# What {name} is.\n# Expected: old.\nmodel: x\n"
-        )
-    recipes = {name: {"seeds": [5, 6], "score": "corrupted"} for name in ("dense", "mixture", "later")}
-    tables = [{"title": "Better?", "baseline": "dense", "rows": ["dense", "mixture", "later"]}]
-    plan = {"recipes": recipes, "pairs": [["mixture", "dense"], ["later", "dense"]], "tables": tables}
-    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
-    for name, model, first in (("dense", "cifar_preact18", 10), ("mixture", "mocse_preact18", 20)):
-        for folder, seed in ((f"cards/{name}", first), (f"cards/{name}/seed6", first + 1)):
-            make_run(tmp_path / folder, model, corruptions=corrupted(seed, mixture=name == "mixture"))
-            edit_json(tmp_path / folder / "config.json", "mocse_timm", "train_images", value=6000)
-            (tmp_path / folder / "summary.csv").write_text(SUMMARY)
-    (tmp_path / "docs").mkdir()
-    for page in ("README.md", "docs/ZOO.md"):
-        (tmp_path / page).write_text(f"before\n{BEGIN}\nold tables\n{END}\nafter\n")
-    return tmp_path
+    return write_zoo(tmp_path)
 
 
 def run(zoo: Path) -> int:
     places = {"plan": "plan.yaml", "cards": "cards", "readme": "README.md", "docs": "docs"}
     return main([word for flag, name in places.items() for word in (f"--{flag}", str(zoo / name))])
-
-
-def row(text: str, name: str) -> dict[str, str]:
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
-    found = next(line for line in lines if line[0].startswith(f"[{name}]"))
-    return dict(zip(lines[0], found, strict=True))
-
-
-def test_minutes_follow_from_the_fastest_epoch(tmp_path: Path) -> None:
-    (tmp_path / "summary.csv").write_text(SUMMARY)
-    assert training_minutes(tmp_path / "summary.csv", 6000) == pytest.approx(1 + 1)
-    for text in ("epoch\n0\n", "epoch,train_images_per_second\n", "epoch,train_images_per_second\n0,\n"):
-        (tmp_path / "summary.csv").write_text(text)
-        with pytest.raises(BadInput, match="does not tell how fast a training was"):
-            training_minutes(tmp_path / "summary.csv", 6000)
-    with pytest.raises(BadInput, match="does not tell how fast a training was .*FileNotFoundError"):
-        training_minutes(tmp_path / "nothing.csv", 6000)
-
-
-def test_difference_pairs_seeds_and_images(zoo: Path) -> None:
-    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
-    found = difference(recipes["mixture"], recipes["dense"], "benchmark")
-    answers = {seed: corrupted(seed).correct for seed in (10, 11, 20, 21)}
-    benchmark = {seed: np.asarray(cells)[:15].reshape(75, 37) for seed, cells in answers.items()}
-    by_image = (benchmark[20].mean(0) - benchmark[10].mean(0) + benchmark[21].mean(0) - benchmark[11].mean(0)) / 2
-    assert found is not None
-    assert found.points == pytest.approx(100 * by_image.mean())
-    assert found.standard_error == pytest.approx(100 * np.sqrt(by_image.var(ddof=1) / 37))
-
-
-def test_attacked_images_are_paired_too(zoo: Path) -> None:
-    generator = np.random.default_rng(0)
-    answers = {
-        name: {s: generator.random(1000) < share for s in (5, 6)} for name, share in (("dense", 0.3), ("mixture", 0.4))
-    }
-    for name, of_seed in answers.items():
-        for seed, right in of_seed.items():
-            file = zoo / "cards" / name / ("" if seed == 5 else "seed6") / "results.json"
-            scores = replace(attacked(), images="the same", correct={"autoattack": pack(right)})
-            edit_json(file, "robustness", value=asdict(scores))
-    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
-    found = difference(recipes["mixture"], recipes["dense"], "autoattack")
-    by_image = np.mean([answers["mixture"][s].astype(float) - answers["dense"][s] for s in (5, 6)], axis=0)
-    assert found is not None
-    assert found.points == pytest.approx(100 * by_image.mean())
-    assert found.standard_error == pytest.approx(100 * np.sqrt(by_image.var(ddof=1) / 1000))
-    mixture = row(render_table(read_tables(zoo / "plan.yaml")[0], recipes), "mixture")
-    assert mixture["AutoAttack, less dense"] == f"{found.points:+.2f} ± {found.standard_error:.2f}"
-    edit_json(zoo / "cards" / "dense" / "results.json", "robustness", "epsilon", value=4 / 255)
-    others = read_recipes(zoo / "plan.yaml", zoo / "cards")
-    assert difference(recipes["mixture"], others["dense"], "autoattack") is None
-
-
-def test_difference_needs_the_same_images(zoo: Path) -> None:
-    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
-    edit_json(zoo / "cards" / "dense" / "results.json", "corruptions", "images", value="others")
-    others = read_recipes(zoo / "plan.yaml", zoo / "cards")
-    assert difference(recipes["mixture"], others["dense"], "benchmark") is None
-    assert difference(recipes["mixture"], recipes["later"], "benchmark") is None
-
-
-def test_difference_needs_the_same_severities(zoo: Path) -> None:
-    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
-    for folder in (zoo / "cards" / "dense", zoo / "cards" / "dense" / "seed6"):
-        scores = read_results(folder).corruptions
-        assert scores is not None
-        edit_json(folder / "results.json", "corruptions", value=to_json(scores.only(scores.corruptions, [1, 2])))
-    others = read_recipes(zoo / "plan.yaml", zoo / "cards")
-    assert difference(others["dense"], others["dense"], "benchmark") is not None
-    assert difference(recipes["mixture"], others["dense"], "benchmark") is None
 
 
 def test_a_row_has_means_spreads_costs_and_the_difference(zoo: Path) -> None:

@@ -1,0 +1,121 @@
+"""Differences between recipes from invented results: paired where they may be, and none where they may not."""
+
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hub_runs import attacked, corrupted, edit_json
+from zoo_folder import SUMMARY, row, write_zoo
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
+
+from zoo_results import difference, read_recipes, read_tables, training_minutes
+from zoo_tables import render_table
+
+from mocse_timm.checks import BadInput
+from mocse_timm.evaluation.corruption_json import to_json
+from mocse_timm.evaluation.image_answers import pack
+from mocse_timm.hub.results import read_results
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Path:
+    return write_zoo(tmp_path)
+
+
+def test_minutes_follow_from_the_fastest_epoch(tmp_path: Path) -> None:
+    (tmp_path / "summary.csv").write_text(SUMMARY)
+    assert training_minutes(tmp_path / "summary.csv", 6000) == pytest.approx(1 + 1)
+    for text in ("epoch\n0\n", "epoch,train_images_per_second\n", "epoch,train_images_per_second\n0,\n"):
+        (tmp_path / "summary.csv").write_text(text)
+        with pytest.raises(BadInput, match="does not tell how fast a training was"):
+            training_minutes(tmp_path / "summary.csv", 6000)
+    with pytest.raises(BadInput, match="does not tell how fast a training was .*FileNotFoundError"):
+        training_minutes(tmp_path / "nothing.csv", 6000)
+
+
+def test_difference_pairs_seeds_and_images(zoo: Path) -> None:
+    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    found = difference(recipes["mixture"], recipes["dense"], "benchmark")
+    answers = {seed: corrupted(seed).correct for seed in (10, 11, 20, 21)}
+    benchmark = {seed: np.asarray(cells)[:15].reshape(75, 37) for seed, cells in answers.items()}
+    by_image = (benchmark[20].mean(0) - benchmark[10].mean(0) + benchmark[21].mean(0) - benchmark[11].mean(0)) / 2
+    assert found is not None
+    assert found.points == pytest.approx(100 * by_image.mean())
+    assert found.standard_error == pytest.approx(100 * np.sqrt(by_image.var(ddof=1) / 37))
+
+
+def test_attacked_images_are_paired_too(zoo: Path) -> None:
+    generator = np.random.default_rng(0)
+    answers = {
+        name: {s: generator.random(1000) < share for s in (5, 6)} for name, share in (("dense", 0.3), ("mixture", 0.4))
+    }
+    for name, of_seed in answers.items():
+        for seed, right in of_seed.items():
+            file = zoo / "cards" / name / ("" if seed == 5 else "seed6") / "results.json"
+            scores = replace(attacked(), images="the same", correct={"autoattack": pack(right)})
+            edit_json(file, "robustness", value=asdict(scores))
+    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    found = difference(recipes["mixture"], recipes["dense"], "autoattack")
+    by_image = np.mean([answers["mixture"][s].astype(float) - answers["dense"][s] for s in (5, 6)], axis=0)
+    assert found is not None
+    assert found.points == pytest.approx(100 * by_image.mean())
+    assert found.standard_error == pytest.approx(100 * np.sqrt(by_image.var(ddof=1) / 1000))
+    mixture = row(render_table(read_tables(zoo / "plan.yaml")[0], recipes), "mixture")
+    assert mixture["AutoAttack, less dense"] == f"{found.points:+.2f} ± {found.standard_error:.2f}"
+    edit_json(zoo / "cards" / "dense" / "results.json", "robustness", "epsilon", value=4 / 255)
+    others = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    assert difference(recipes["mixture"], others["dense"], "autoattack") is None
+
+
+def test_difference_needs_the_same_images(zoo: Path) -> None:
+    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    edit_json(zoo / "cards" / "dense" / "results.json", "corruptions", "images", value="others")
+    others = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    assert difference(recipes["mixture"], others["dense"], "benchmark") is None
+    assert difference(recipes["mixture"], recipes["later"], "benchmark") is None
+
+
+def test_difference_needs_the_same_severities(zoo: Path) -> None:
+    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    for folder in (zoo / "cards" / "dense", zoo / "cards" / "dense" / "seed6"):
+        scores = read_results(folder).corruptions
+        assert scores is not None
+        edit_json(folder / "results.json", "corruptions", value=to_json(scores.only(scores.corruptions, [1, 2])))
+    others = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    assert difference(others["dense"], others["dense"], "benchmark") is not None
+    assert difference(recipes["mixture"], others["dense"], "benchmark") is None
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("corruptions", "source", "CIFAR-10-C"),
+        ("robustness", "norm", "l2"),
+        ("robustness", "options", {"pgd50": {"steps": 50, "step_size": 0.1}}),
+    ],
+)
+def test_difference_needs_the_same_source_and_the_same_attack(zoo: Path, part: str, name: str, value: object) -> None:
+    for folder in ("dense", "dense/seed6", "mixture", "mixture/seed6"):
+        scores = replace(attacked(), images="the same", correct={"pgd50": pack(np.arange(1000) % 3 == 0)})
+        edit_json(zoo / "cards" / folder / "results.json", "robustness", value=asdict(scores))
+    which = "benchmark" if part == "corruptions" else "pgd50"
+    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    assert difference(recipes["mixture"], recipes["dense"], which) is not None
+    edit_json(zoo / "cards" / "dense" / "results.json", part, name, value=value)
+    others = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    assert difference(recipes["mixture"], others["dense"], which) is None
+
+
+def test_fourteen_corruptions_are_not_the_15(zoo: Path) -> None:
+    for folder in (zoo / "cards" / "dense", zoo / "cards" / "dense" / "seed6"):
+        scores = read_results(folder).corruptions
+        assert scores is not None
+        kept = [name for name in scores.corruptions if name != "frost"]
+        edit_json(folder / "results.json", "corruptions", value=to_json(scores.only(kept)))
+    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    assert difference(recipes["mixture"], recipes["dense"], "benchmark") is None
+    dense = row(render_table(read_tables(zoo / "plan.yaml")[0], recipes), "dense")
+    assert dense["15"] == dense["19"] == dense["weather"] == "" != dense["noise"]
