@@ -11,7 +11,6 @@ import pytest
 import timm
 import torch
 import yaml
-from corruption_scores import scores_of
 from hub_runs import CLASSES, SMALL, attacked, corrupted, edit_json, make_run, make_weights
 from huggingface_hub import ModelCard
 from PIL import Image
@@ -283,14 +282,6 @@ def test_write_card_puts_card_and_heatmap_into_the_run(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no card of ours"):
         write_card(run)
     assert file.read_text() == "# My notes\n"
-
-
-def test_names_cannot_break_a_table(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", corruptions=scores_of([[[True, False]]]))
-    edit_json(run / "results.json", "scores", "per_class_accuracy", value={"a|b": 50.0, "c\nd": None})
-    edit_json(run / "results.json", "scores", "experts", value=None)
-    card = build_card(run, repo_id=NAME)
-    assert "| a\\|b | 50.00 |\n| c d |  |" in card
 
 
 @pytest.mark.parametrize(("speed", "said"), [(84.24, "84.2"), (99.97, "100.0"), (100.4, "100"), (0.31, "0.3")])

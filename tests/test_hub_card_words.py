@@ -1,10 +1,11 @@
-"""What a card says of the published epoch, of a class without images, and under a name that is a number."""
+"""What a card says of the published epoch, of a class without images, and under names that are no plain words."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hub_runs import CLASSES, attacked, make_run
+from corruption_scores import scores_of
+from hub_runs import CLASSES, attacked, edit_json, make_run
 
 from mocse_timm.hub.card import build_card, write_card
 from mocse_timm.hub.check import check
@@ -73,3 +74,22 @@ def test_a_class_without_attacked_images_has_no_shares(tmp_path: Path) -> None:
     assert read_results(run).robustness == robust
     card = build_card(run, repo_id=NAME)
     assert f"| {CLASSES[0]} |  |  |\n| {CLASSES[1]} | 12.5 | 87.5 |" in card
+
+
+def test_names_of_classes_cannot_break_a_table_or_mark_words_in_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", corruptions=scores_of([[[True, False]]]))
+    names = {"a|b": 50.0, "c\nd": None, "*e* <b>[f](g_h)": 12.5}
+    edit_json(run / "results.json", "scores", "per_class_accuracy", value=names)
+    edit_json(run / "results.json", "scores", "experts", value=None)
+    card = build_card(run, repo_id=NAME)
+    assert "| a\\|b | 50.00 |\n| c d |  |\n| \\*e\\* \\<b\\>\\[f\\](g\\_h) | 12.50 |" in card
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("run-1_a.b", "run-1_a.b"), ("my run (2)", "my-run-2"), ("a..b--c", "a.b-c"), ("läuft", "l-uft")],
+)
+def test_a_card_names_a_repository_that_may_be_whatever_the_folders_name(
+    folder: str, name: str, tmp_path: Path
+) -> None:
+    assert f'"hf-hub:USER/{name}"' in write_card(make_run(tmp_path / folder)).read_text()

@@ -157,6 +157,13 @@ def _names_for(name: str, folder: Path) -> Iterator[Path]:
     yield from ((folder / name).with_suffix(f".{number}.md") for number in count(2))
 
 
+def _repository(run: Path) -> str:
+    """Return the name of a folder as one that a repository may have, after ``USER/``."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", run.resolve().name)
+    name = re.sub(r"([-.])[-.]+", r"\1", name).strip("-.")[:96].rstrip("-.")
+    return f"USER/{name or 'model'}"
+
+
 def write_card(run: Path, *, repo_id: str | None = None) -> Path:
     """Write README.md, and heatmap.png where there are scores under corruption, into the folder of a run.
 
@@ -165,7 +172,7 @@ def write_card(run: Path, *, repo_id: str | None = None) -> Path:
 
     Args:
         run: holds config.json, results.json and the weights that were scored.
-        repo_id: ``user/name``; by default ``USER/`` and the folder's name.
+        repo_id: ``user/name``; by default ``USER/`` and the folder's name, a hyphen for what no repository's may have.
 
     Returns:
         The card's file.
@@ -173,7 +180,7 @@ def write_card(run: Path, *, repo_id: str | None = None) -> Path:
     Raises:
         BadInput: see :func:`build_card`; if results.json is of another model; or for a README.md that is none of ours.
     """
-    file, repo_id = run / CARD, repo_id or f"USER/{run.resolve().name}"
+    file, repo_id = run / CARD, repo_id or _repository(run)
     text = build_card(run, repo_id=repo_id)
     results = read_results(run)
     refuse_other_weights(results, sha256(weights_in_folder(run)), run)

@@ -1,5 +1,6 @@
 """The tables of a card, in Markdown; each is empty where its scores were not measured."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ __all__ = [
     "under_attack",
 ]
 
+MARKS = re.compile(r"[\\`*_\[\]<>&~]")  # what Markdown reads inside a cell; the bar between cells is :func:`table`'s
 MEANS = {"benchmark": 15, "all": 19}
 
 
@@ -129,6 +131,11 @@ def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
+def _plain(name: str) -> str:
+    """Return a class's name so that Markdown shows its characters: none makes words bold, a link or a tag."""
+    return MARKS.sub(r"\\\g<0>", name)
+
+
 def by_class(results: Results) -> str:
     """Return the accuracy of every class, and where each has an expert, how well that tells it from the rest."""
     experts: list[Any] = list(results.scores.experts or [])
@@ -136,7 +143,7 @@ def by_class(results: Results) -> str:
     header = ["class", "accuracy %"] + (["precision", "recall", "AUROC"] if experts else [])
     lines = []
     for place, (name, accuracy) in enumerate(classes.items()):
-        line = [name, _number(accuracy, 2)]
+        line = [_plain(name), _number(accuracy, 2)]
         if experts:
             expert = experts[place] if place < len(experts) else None
             values = (expert.precision, expert.recall, expert.auroc) if expert else (None, None, None)
@@ -151,6 +158,7 @@ def router_by_class(robust: RobustScores | None) -> str:
         return ""
     routing = robust.routing
     unknown = [None] * len(routing.use)
-    lines = [[name, *(_number(value, 1) for value in use or unknown)] for name, use in routing.use_by_class.items()]
+    uses = routing.use_by_class.items()
+    lines = [[_plain(name), *(_number(value, 1) for value in use or unknown)] for name, use in uses]
     lines.append(["**all**", *(f"**{value:.1f}**" for value in routing.use)])
     return table(["class", *(f"expert {place} %" for place in range(len(routing.use)))], *lines)
