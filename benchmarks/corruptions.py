@@ -21,7 +21,7 @@ import numpy as np
 import timm
 import torch
 from accelerate import Accelerator
-from timing import alternate
+from timing import alternate, at_least_one
 
 from mocse_timm.corruptions.corrupt import available, corrupt, corruption
 from mocse_timm.corruptions.extra import import_cv2
@@ -179,12 +179,16 @@ def print_validation(names: tuple[str, ...], images: np.ndarray, repeats: int, f
 def main() -> None:
     """Measure all of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=FULL, help="images in each cell of the total")
-    parser.add_argument("--timed-images", type=int, default=500, help="images in each timed call by corruption")
-    parser.add_argument("--twin-images", type=int, default=2, help="images in each timed call of the twin")
-    parser.add_argument("--repeats", type=int, default=3, help="timed calls of each; the median counts")
-    parser.add_argument("--scored-images", type=int, default=256, help="images in each cell that a model scores")
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--images", type=at_least_one, default=FULL, help="images in each cell of the total")
+    parser.add_argument(
+        "--timed-images", type=at_least_one, default=500, help="images in each timed call by corruption"
+    )
+    parser.add_argument("--twin-images", type=at_least_one, default=2, help="images in each timed call of the twin")
+    parser.add_argument("--repeats", type=at_least_one, default=3, help="timed calls of each; the median counts")
+    parser.add_argument(
+        "--scored-images", type=at_least_one, default=256, help="images in each cell that a model scores"
+    )
+    parser.add_argument("--processes", type=at_least_one, default=2)
     parser.add_argument("--frost-dir", help="folder of the photographs that frost needs")
     flags = parser.parse_args()
     names, folder = available(flags.frost_dir), find_frost_textures(flags.frost_dir)

@@ -18,7 +18,7 @@ from unittest.mock import patch
 import timm
 import torch
 import torch.nn.functional as F
-from timing import alternate
+from timing import alternate, at_least_one, device
 from torch import Tensor, nn
 
 import mocse_timm  # noqa: F401  (registers the models)
@@ -229,9 +229,11 @@ def attacks(images: Tensor, repeats: int) -> None:
 def main() -> None:
     """Measure all of it and print one line a ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=5, help="timed calls of each function; the median counts")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch-size", type=at_least_one, default=128)
+    parser.add_argument(
+        "--repeats", type=at_least_one, default=5, help="timed calls of each function; the median counts"
+    )
+    parser.add_argument("--device", type=device, default="cpu")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument(
         "--no-attacks", action="store_true", help="leave out the evaluation under attack, the longest part"

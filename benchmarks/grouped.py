@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import timm
 import torch
-from timing import alternate
+from timing import alternate, at_least_one
 from torch import Tensor
 from train_speed import training_step
 
@@ -51,8 +51,10 @@ def in_turn(run: Callable[[], None]) -> Callable[[], None]:
 def main() -> None:
     """Print two lines a model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=10, help="timed calls of each function; the median counts")
+    parser.add_argument("--batch-size", type=at_least_one, default=256)
+    parser.add_argument(
+        "--repeats", type=at_least_one, default=10, help="timed calls of each function; the median counts"
+    )
     flags = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("no GPU was found: elsewhere experts never run as one network")

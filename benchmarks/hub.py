@@ -22,7 +22,7 @@ import timm
 import torch
 from huggingface_hub import CommitOperationAdd, HfApi
 from safetensors.torch import save_file
-from timing import alternate
+from timing import alternate, at_least_one
 from torch import nn
 
 import mocse_timm
@@ -112,7 +112,7 @@ def measure_hub(run: Path, work: Path, repeats: int) -> None:
 def main() -> None:
     """Measure everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=at_least_one, default=5)
     parser.add_argument("--expert-width", type=float, default=0.5, help="of mocse_wrn28_10; 0.5 is 366 MB")
     parser.add_argument("--peak", nargs=2, type=Path, help=argparse.SUPPRESS)
     flags = parser.parse_args()

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import torch
 from accelerate import Accelerator
-from timing import alternate
+from timing import alternate, at_least_one
 
 from mocse_timm.training.build import build_model, build_trainer
 from mocse_timm.training.config import TrainConfig
@@ -82,7 +82,7 @@ def measure(config: TrainConfig, work: Path, repeats: int) -> None:
 def main() -> None:
     """Measure both models."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=at_least_one, default=5)
     parser.add_argument("--model-ema", action="store_true", help="save averaged weights, too")
     flags = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")

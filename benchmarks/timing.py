@@ -1,12 +1,29 @@
 """Timing several functions against each other."""
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping
 
 import torch
 
-__all__ = ["alternate"]
+__all__ = ["alternate", "at_least_one", "device"]
+
+
+def at_least_one(word: str) -> int:
+    """Read a flag that counts something; for ``type`` of argparse."""
+    if not word.isascii() or not word.isdigit() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is no whole number from 1 on")
+    return int(word)
+
+
+def device(word: str) -> str:
+    """Read a flag that names a device; for ``type`` of argparse."""
+    try:
+        torch.zeros(1, device=word).item()
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise argparse.ArgumentTypeError(f"{word!r} cannot be used here; try cpu") from None
+    return word
 
 
 def alternate(steps: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:

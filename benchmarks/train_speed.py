@@ -21,7 +21,7 @@ from collections.abc import Callable
 import timm
 import torch
 from accelerate import Accelerator
-from timing import alternate
+from timing import alternate, at_least_one
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -152,8 +152,8 @@ def import_cost(repeats: int) -> None:
 def main() -> None:
     """Run all measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=7, help="timed steps of each network and setting")
+    parser.add_argument("--batch-size", type=at_least_one, default=256)
+    parser.add_argument("--steps", type=at_least_one, default=7, help="timed steps of each network and setting")
     parser.add_argument("--no-bf16", action="store_true", help="for CPUs without AMX, where bf16 takes very long")
     arguments = parser.parse_args()
     threads = f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"
