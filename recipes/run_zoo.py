@@ -22,6 +22,7 @@ from threading import Event, Lock
 import yaml
 
 ROOT = Path(__file__).parents[1]
+OTHERS = "local-dir:output/zoo/"  # how recipes name the weights of others, which lie in the folder of trainings
 RESULTS = ("results.json", "config.json", "summary.csv")  # the first is copied last: where it is, all are
 
 
@@ -121,6 +122,23 @@ class Runner:
         kept = [name for name in attacks if self.autoattack or name != "autoattack"]
         return ["--config", str(file), *(["--attack", ",".join(kept)] if kept != attacks else [])]
 
+    def _weights(self, run: Run) -> list[str]:
+        """Return the flags of a recipe that begins with another's weights, which lie among the trainings.
+
+        Raises:
+            RuntimeError: if that one is not done, and this one not begun.
+        """
+        recipe = yaml.safe_load((self.recipes / "zoo" / f"{run.name}.yaml").read_text(encoding="utf-8"))
+        options = recipe.get("model_kwargs", {})
+        source = str(options.get("backbone_pretrained"))
+        if not source.startswith(OTHERS):
+            return []
+        other = self.output / source.removeprefix(OTHERS)
+        if not (other / RESULTS[0]).is_file() and not (self.output / run.folder / "states").is_dir():
+            raise RuntimeError(f"begins with the weights of {other.name}, which is not done: run that recipe first")
+        options = options | {"backbone_pretrained": f"local-dir:{other}"}
+        return ["--model-kwargs", *(f"{key}={value}" for key, value in options.items())]
+
     def do(self, run: Run) -> str:
         """Train, score and keep the results of one run; return what was done.
 
@@ -134,7 +152,7 @@ class Runner:
         if not done:
             recipe = ["--config", str(self.recipes / "zoo" / f"{run.name}.yaml"), "--seed", str(run.seed)]
             where = ["--output", str(self.output), "--experiment", run.folder, "--resume", "auto"]
-            self._call("train.py", [*recipe, *where], log)
+            self._call("train.py", [*recipe, *where, *self._weights(run)], log)
             results = ["--results-file", str(folder / RESULTS[0])]
             self._call("validate.py", [str(folder), *self._score(run), *results], log)
         card.mkdir(parents=True, exist_ok=True)
@@ -163,7 +181,7 @@ def main() -> int:
         parser.error(f"--jobs is {arguments.jobs}: give at least 1")
     try:
         runs = planned(arguments.plan, arguments.recipes)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     if arguments.skip_carded:
         runs = [run for run in runs if not (run.card(arguments.cards) / RESULTS[0]).is_file()]

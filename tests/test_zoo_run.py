@@ -128,6 +128,27 @@ def test_every_seed_has_its_folder(tmp_path: Path) -> None:
         assert (folder / "results.json").read_text().endswith(f"tiny-seed{seed}/results.json --device cpu")
 
 
+def test_weights_of_another_recipe_are_looked_for_where_it_was_trained(tmp_path: Path) -> None:
+    options = {"width": 0.125, "backbone_pretrained": "local-dir:output/zoo/first-seed3"}
+    recipes = {"first": {"seconds": 0, "code": 0}, "second": {"seconds": 0, "code": 0, "model_kwargs": options}}
+    first, second = planned(write_plan(tmp_path, recipes, seeds=[3]))
+    runner = seeming_runner(tmp_path)
+    with pytest.raises(RuntimeError, match="^begins with the weights of first-seed3, which is not done: run that"):
+        runner.do(second)
+    assert not (tmp_path / "runs" / second.folder).exists()
+    runner.do(first)
+    runner.flags = {"train.py": ["--no-amp"]}
+    runner.do(second)
+    flags = json.loads((tmp_path / "cards" / "second" / "config.json").read_text())
+    assert flags["--model-kwargs"] == f"backbone_pretrained=local-dir:{tmp_path / 'runs' / 'first-seed3'}"
+    assert flags["width=0.125"] == "--no-amp" and flags["--experiment"] == "second-seed3"
+
+
+def test_a_plan_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    failed = run(tmp_path / "nothing.yaml", "--dry-run")
+    assert failed.returncode == 2 and "No such file or directory" in failed.stderr and "Traceback" not in failed.stderr
+
+
 def test_a_copy_that_was_cut_short_does_not_pass_for_done(tmp_path: Path) -> None:
     (training,) = planned(write_plan(tmp_path, {"tiny": {"seconds": 0, "code": 0}}, seeds=[3]))
     runner = seeming_runner(tmp_path)
