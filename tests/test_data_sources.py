@@ -2,6 +2,7 @@ import pickle
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,8 +156,9 @@ def test_a_torchvision_set_is_opened_through_timm(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["digits", "cifar10", "torch/cifar100"])
 @pytest.mark.parametrize(("part", "flag"), [("train_split", "--train-split"), ("val_split", "--val-split")])
 def test_sets_with_parts_of_their_own_refuse_to_be_asked_for_others(name: str, part: str, flag: str) -> None:
+    options: dict[str, Any] = {part: "test"}
     with pytest.raises(BadInput, match=f"^{flag} is 'test', but {name.removeprefix('torch/')} has parts of its own"):
-        load_data(name, model_size=32, **{part: "test"})
+        load_data(name, model_size=32, **options)
 
 
 def test_the_path_of_a_folder_and_a_place_for_sets_are_too_much(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_an_unfinished_folder_is_refused_only_if_it_is_asked_for(model: torch.nn
 
 def test_a_folder_of_ours_is_passed_over_for_a_model_that_is_shown_bicubic_images(tmp_path: Path) -> None:
     made(tmp_path, crop_pct=0.95)
-    vit = timm.create_model("test_vit", num_classes=4)
+    vit: Any = timm.create_model("test_vit", num_classes=4)
     facts = vit.pretrained_cfg | {"input_size": (3, 32, 32), "crop_pct": 0.95}
     for interpolation, found in (("bilinear", True), ("bicubic", False)):
         vit.pretrained_cfg = facts | {"interpolation": interpolation}

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import timm
+import timm.data
 import torch
 from images_on_disk import random_pixels
 from PIL import Image

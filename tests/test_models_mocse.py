@@ -242,7 +242,8 @@ def test_more_experts_than_classes_are_refused_where_both_are_typed() -> None:
 
 
 def test_every_expert_keeps_its_backbones_exceptions_from_weight_decay() -> None:
-    one, model = timm.create_model("test_vit").no_weight_decay(), mocse(backbone="test_vit", expert_width=None)
+    vit: Any = timm.create_model("test_vit")
+    one, model = vit.no_weight_decay(), mocse(backbone="test_vit", expert_width=None)
     assert one and model.no_weight_decay() == {f"experts.{i}.{name}" for i in range(3) for name in one}
 
 
