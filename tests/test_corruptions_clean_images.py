@@ -39,6 +39,16 @@ def test_images_and_order_are_those_that_models_are_scored_on(tmp_path: Path, sp
         assert clean.dataset in ("folder:set", "digits")  # a name to publish, without the path
 
 
+def test_the_part_of_a_folder_that_is_asked_for_is_corrupted(tmp_path: Path) -> None:
+    written = write_folder(tmp_path, height=32, width=32) | write_folder(
+        tmp_path, validation="test", height=32, width=32
+    )
+    images, _ = all_of(f"folder:{tmp_path}", val_split="test")
+    assert np.array_equal(images[0], written["test/ant/0.png"]) and len(images) == 4
+    with pytest.raises(BadInput, match="^--data-dir is 'there', but folder:.* says where it is"):
+        load_clean(f"folder:{tmp_path}", data_dir="there")
+
+
 def test_large_images_are_cut_as_those_of_imagenet_c(tmp_path: Path) -> None:
     """Shorter side to 256, the middle 224x224: with Pillow alone."""
     write_folder(tmp_path, height=300, width=400)

@@ -19,7 +19,7 @@ from mocse_timm.data.augmentation import Augmentation
 from mocse_timm.data.folder_layout import read_layout
 from mocse_timm.data.image_files import ImageFiles, stored_size
 from mocse_timm.data.per_image_transforms import file_transform
-from mocse_timm.data.sources import load_data
+from mocse_timm.data.sources import load_data, refuse_idle_place
 from mocse_timm.data.splits import DataSplits, FileImages, MemoryImages
 
 __all__ = ["CleanImages", "load_clean"]
@@ -171,12 +171,13 @@ def load_clean(
     middle: ``crop_pct`` of their shorter side is kept, by default 0.875 as in ImageNet-C (224 of 256).
 
     Raises:
-        BadInput: for a set that cannot be opened, gray or transparent pictures, sides under 32 pixels, or a
-            ``crop_pct`` that is out of range or without effect.
+        BadInput: for a set that cannot be opened, a ``data_dir`` beside the path of a folder, gray or transparent
+            pictures, sides under 32 pixels, or a ``crop_pct`` that is out of range or without effect.
     """
     if img_size is not None and img_size < SMALLEST_SIDE:
         raise BadInput(f"--img-size {img_size}: corruptions need sides of {SMALLEST_SIDE} pixels or more")
     if dataset.startswith("folder:") and dataset != "folder:":
+        refuse_idle_place(dataset, data_dir)
         data, sizes = _from_folder(
             dataset.removeprefix("folder:"), dataset, split, train_split=train_split, val_split=val_split
         )

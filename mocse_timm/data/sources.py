@@ -10,9 +10,17 @@ from mocse_timm.data.image_folder import load_image_folder
 from mocse_timm.data.splits import DataSplits
 from mocse_timm.data.timm_sets import STREAM_PREFIXES, TIMM_PREFIXES, load_timm_dataset
 
-__all__ = ["load_data"]
+__all__ = ["load_data", "refuse_idle_place"]
 
 FORMS = "digits, cifar10, cifar100, folder:PATH, torch/NAME, hfds/NAME"
+
+
+def refuse_idle_place(dataset: str, data_dir: str | Path | None) -> None:
+    """Raise BadInput if ``data_dir`` is given beside a ``folder:PATH``, where nothing would look at it."""
+    if data_dir is not None and dataset.startswith("folder:"):
+        raise BadInput(
+            f"--data-dir is {str(data_dir)!r}, but {dataset} says where it is: change that, or give --dataset folder"
+        )
 
 
 def load_data(
@@ -78,11 +86,7 @@ def load_data(
         path = name.removeprefix("folder:")
         if not path:
             raise BadInput("--dataset folder: names no folder; write folder:PATH")
-        if data_dir is not None and dataset.startswith("folder:"):
-            raise BadInput(
-                f"--data-dir is {str(data_dir)!r}, but {dataset} says where it is: "
-                "change that, or give --dataset folder"
-            )
+        refuse_idle_place(dataset, data_dir)
         return load_image_folder(
             Path(expanduser(path)),  # Path's own raises where there is no such user
             name=name,
