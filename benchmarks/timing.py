@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from mocse_timm.checks import BadInput
+from mocse_timm.evaluation.device import usable_device
+
 __all__ = ["alternate", "at_least_one", "device"]
 
 
@@ -20,10 +23,9 @@ def at_least_one(word: str) -> int:
 def device(word: str) -> str:
     """Read a flag that names a device; for ``type`` of argparse."""
     try:
-        torch.zeros(1, device=word).item()
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise argparse.ArgumentTypeError(f"{word!r} cannot be used here; try cpu") from None
-    return word
+        return str(usable_device(word))
+    except BadInput as refusal:
+        raise argparse.ArgumentTypeError(str(refusal)) from None
 
 
 def alternate(steps: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:

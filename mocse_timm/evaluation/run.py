@@ -26,6 +26,7 @@ from mocse_timm.evaluation.corruption_run import (
 )
 from mocse_timm.evaluation.corruption_setup import choose_source
 from mocse_timm.evaluation.corruption_source import Share, choose_images
+from mocse_timm.evaluation.device import usable_device
 from mocse_timm.evaluation.image_answers import fingerprint
 from mocse_timm.evaluation.metrics import Scores, score
 from mocse_timm.evaluation.report import RunFacts, render, render_robustness, result_row, robust_row, write_results
@@ -43,12 +44,7 @@ def _choose_device(name: str | None, accelerator: Accelerator) -> torch.device:
         return accelerator.device
     if accelerator.num_processes > 1:
         raise BadInput(f"--device {name}, but Accelerate gives each process its own; leave the flag out")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()  # meta has no numbers
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise BadInput(f"--device {name} cannot be used here; try cpu, or leave the flag out") from None
-    return device
+    return usable_device(name)
 
 
 def _check_image_size(config: ValidateConfig, model: nn.Module) -> None:
