@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from linear_models import Dense, LinearMoE, dense
+from one_batch import OneBatch
 from routers import bright_and_dark, spread
 
 import mocse_timm.training.run as run
@@ -24,20 +25,6 @@ from mocse_timm.training.recipes import build_recipe
 
 IMAGES, LABELS = bright_and_dark(12, 8), torch.arange(12) % 10
 NO_ATTACK = Budget(0, 0, 0)
-
-
-class Batches:
-    """One batch an epoch."""
-
-    num_images = 12
-
-    def __iter__(self):
-        return iter([(IMAGES, LABELS)])
-
-    def __len__(self) -> int:
-        return 1
-
-    def set_epoch(self, epoch: int, first_batch: int = 0) -> None: ...
 
 
 def advmoe() -> Any:
@@ -54,7 +41,7 @@ def test_each_phase_leaves_the_other_half_bit_equal(objective: str) -> None:
         before = {name: value.clone() for name, value in model.state_dict().items()}
         trainer = build_trainer(config, model, Accelerator(cpu=True), batches=1)
         trainer.phases = trainer.phases[index : index + 1]
-        train_epoch(trainer, Batches())  # pyright: ignore[reportArgumentType]
+        train_epoch(trainer, OneBatch(IMAGES, LABELS))
         changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
         assert {name for name in changed if name.startswith(moving)}
         assert not {name for name in changed if name.startswith(resting)}
@@ -127,7 +114,7 @@ def test_the_routers_gradient_is_clipped_apart(limit: float | None, length: floa
     config = TrainConfig(recipe="advmoe", attack_steps=0, epsilon=0, router_clip_grad=limit, clip_grad=2e-3, **options)
     model = advmoe()
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
-    train_epoch(build_trainer(config, model, Accelerator(cpu=True), batches=1), Batches())  # pyright: ignore[reportArgumentType]
+    train_epoch(build_trainer(config, model, Accelerator(cpu=True), batches=1), OneBatch(IMAGES, LABELS))
     moved = {name: (value.detach() - before[name]).square().sum() for name, value in model.named_parameters()}
     router = sum(float(value) for name, value in moved.items() if name.startswith("router.")) ** 0.5
     experts = sum(float(value) for name, value in moved.items() if name.startswith("body.")) ** 0.5

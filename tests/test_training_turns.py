@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from linear_models import Dense, LinearMoE, dense
+from one_batch import OneBatch
 from torch import Tensor
 
 from mocse_timm.attacks.budget import Budget
+from mocse_timm.checks import BadInput
 from mocse_timm.training.adversarial import expert_turn, pgd_objective, router_turn
 from mocse_timm.training.build import build_trainer
 from mocse_timm.training.config import TrainConfig
@@ -75,6 +77,15 @@ def test_every_weight_of_the_experts_loss_is_used() -> None:
     torch.testing.assert_close(phase.loss(model, images, labels).loss, expected)
 
 
+def test_smoothing_without_the_aggregate_is_refused_unless_mixed_targets_bring_it_to_the_experts() -> None:
+    model = timm.create_model("mocse", num_classes=3, expert_width=0.125)
+    flags: dict[str, Any] = {"model": "mocse", "aggregate_loss_weight": 0.0, "smoothing": 0.1}
+    with pytest.raises(BadInput, match="^--smoothing is of the class scores' loss"):
+        build_recipe(TrainConfig(**flags), model)
+    build_recipe(TrainConfig(**flags, mixup=0.2), model)
+    build_recipe(TrainConfig(**flags, cutmix=1.0), model)
+
+
 def test_the_weight_of_the_consistency_loss_is_used() -> None:
     torch.manual_seed(0)
     model: Any = timm.create_model("cifar_preact18", num_classes=3, width=0.125).eval()
@@ -104,28 +115,13 @@ def test_layer_decay_is_the_experts_and_not_the_routers() -> None:
     assert {group.get("lr_scale", 1.0) for group in router.optimizer.param_groups} == {1.0}
 
 
-class OneBatch:
-    """One batch an epoch."""
-
-    num_images = 6
-
-    def __iter__(self):
-        images = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-        return iter([(images, torch.arange(6))])
-
-    def __len__(self) -> int:
-        return 1
-
-    def set_epoch(self, epoch: int, first_batch: int = 0) -> None: ...
-
-
 def test_the_average_forgets_its_random_start() -> None:
     """With timm's warmup the decay is 0 at the first step."""
     torch.manual_seed(0)
     model: Any = timm.create_model("cifar_resnet18", width=0.125)
     before = model.head.fc.weight.detach().clone()
     trainer = build_trainer(TrainConfig(model_ema=True, sched="none", lr=0.1), model, Accelerator(cpu=True), batches=1)
-    train_epoch(trainer, OneBatch())  # pyright: ignore[reportArgumentType] (it has what the loop needs)
+    train_epoch(trainer, OneBatch(torch.rand(6, 3, 8, 8), torch.arange(6)))
     assert trainer.ema is not None and not torch.equal(model.head.fc.weight, before)
     average: Any = trainer.ema.module
     torch.testing.assert_close(average.head.fc.weight, model.head.fc.weight)

@@ -69,7 +69,7 @@ class TrainConfig:
     expert_positive_weight: float = 1.0
     """Weight of an expert's own images in its loss; classes less one balances "mine" and "not mine"."""
     smoothing: float = 0.0
-    """Label smoothing; of class experts, that of the class scores alone, as an expert's own answer is yes or no."""
+    """Label smoothing; with class experts of the class scores alone, but where images are mixed of the experts, too."""
 
     jsd_loss: bool = False
     """Add the Jensen-Shannon divergence of the answers to the versions that --aug-splits makes of every image."""

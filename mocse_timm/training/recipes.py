@@ -76,7 +76,7 @@ def _objective(config: TrainConfig, model: nn.Module) -> Objective:
         return ensemble_objective(config.smoothing)
     if not isinstance(model, MoCSE):
         raise BadInput(f"--objective mocse needs a model with class experts, got {config.model!r}: use --objective ce")
-    if config.smoothing and not config.aggregate_loss_weight:
+    if config.smoothing and not config.aggregate_loss_weight and not (config.mixup or config.cutmix):
         raise BadInput("--smoothing is of the class scores' loss, which --aggregate-loss-weight 0 leaves out: drop one")
     return mocse_objective(
         config.smoothing, config.expert_loss_weight, config.aggregate_loss_weight, config.expert_positive_weight
