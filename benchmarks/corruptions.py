@@ -157,7 +157,7 @@ def print_validation(names: tuple[str, ...], images: np.ndarray, repeats: int, f
     model = timm.create_model("cifar_preact18", width=0.375).to(memory_format=torch.channels_last).eval()
     loader = partial(build_loader, training=False, batch_size=256, image_size=32)
     everything = choose_images(len(images), None)
-    options = {"side": 32, "frost_dir": frost_dir}
+    options: Any = {"side": 32, "resizing": split.resizing, "frost_dir": frost_dir}
     source = GeneratedSource(split, names, SEVERITIES, everything, Share(), loader, device, **options)
     batches = list(loader(split))
 

@@ -11,6 +11,7 @@ import torch
 from corruption_scores import scores_of
 
 from mocse_timm.checkpoints.tensors import sha256
+from mocse_timm.data import Resizing
 from mocse_timm.evaluation.comparison import compare
 from mocse_timm.evaluation.computation import Computation
 from mocse_timm.evaluation.corruption_run import CorruptionResults
@@ -77,7 +78,7 @@ def write_run_results(
 ) -> None:
     """Write results.json for the weights in ``folder``."""
     scores = clean_scores(experts=experts)
-    row = result_row(RunFacts("output/run", dataset, "validation", 0.1, 0.00123, 32, 1.0, "bilinear", 813.48), scores)
+    row = result_row(RunFacts("output/run", dataset, "validation", 0.1, 0.00123, 32, Resizing(1.0), 813.48), scores)
     found = None
     if corruptions is not None:
         found = CorruptionResults(corruptions)

@@ -10,7 +10,7 @@ from PIL import Image
 from mocse_timm.checks import BadInput
 from mocse_timm.corruptions import clean_images
 from mocse_timm.corruptions.clean_images import CleanImages, load_clean
-from mocse_timm.data import FileImages, MemoryImages, build_loader, load_data
+from mocse_timm.data import FileImages, MemoryImages, Resizing, build_loader, load_data
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,7 @@ def test_crop_is_the_one_that_was_applied(
     clean = load_clean(f"folder:{tmp_path}", img_size=img_size, crop_pct=crop_pct)
     assert clean.crop_pct == kept
     data = load_data(f"folder:{tmp_path}", model_size=clean.side)
-    loader = build_loader(data.validation, training=False, batch_size=9, image_size=clean.side, crop_pct=kept)
+    loader = build_loader(data.validation, training=False, batch_size=9, image_size=clean.side, resizing=Resizing(kept))
     (shown, _), *rest = loader
     assert not rest
     pixels = np.stack([clean.one(index) for index in range(len(clean))])

@@ -17,6 +17,7 @@ from mocse_timm.data import (
     MemoryImages,
     MemoryLoader,
     PerImageLoader,
+    Resizing,
     build_loader,
     load_data,
 )
@@ -199,7 +200,13 @@ def test_gray_is_pillows_gray_from_files_and_from_colour_sets(tmp_path: Path, tr
     for split in (from_files, FileImages(ColourPictures())):
         images, labels = one_epoch(
             build_loader(
-                split, training=training, batch_size=4, image_size=80, in_chans=1, crop_pct=1.0, augmentation=still
+                split,
+                training=training,
+                batch_size=4,
+                image_size=80,
+                in_chans=1,
+                resizing=Resizing(1.0),
+                augmentation=still,
             )
         )
         assert images.shape == (4, 1, 80, 80)

@@ -125,7 +125,7 @@ def test_another_crop_is_used_only_if_it_is_asked_for(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    facts = {"crop_pct": 0.875, "input_size": (3, 32, 32), "interpolation": "bilinear"}
+    facts = {"crop_pct": 0.875, "crop_mode": "center", "input_size": (3, 32, 32), "interpolation": "bilinear"}
     monkeypatch.setattr("timm.data.resolve_data_config", lambda **_: facts)
     folder = made(tmp_path, crop_pct=crop_pct)
     notes = () if reason is None else (f"corruptions are made on the fly, for {folder} {reason}",)
@@ -143,12 +143,16 @@ def test_an_unfinished_folder_is_refused_only_if_it_is_asked_for(model: torch.nn
         chosen(model, corruptions_dir=str(folder))
 
 
-def test_a_folder_of_ours_is_passed_over_for_a_model_that_is_shown_bicubic_images(tmp_path: Path) -> None:
+def test_a_folder_of_ours_is_passed_over_for_a_model_that_is_shown_images_resized_otherwise(tmp_path: Path) -> None:
     made(tmp_path, crop_pct=0.95)
     vit: Any = timm.create_model("test_vit", num_classes=4)
     facts = vit.pretrained_cfg | {"input_size": (3, 32, 32), "crop_pct": 0.95}
-    for interpolation, found in (("bilinear", True), ("bicubic", False)):
-        vit.pretrained_cfg = facts | {"interpolation": interpolation}
+    for interpolation, crop_mode, reason in (
+        ("bilinear", "center", None),
+        ("bicubic", "center", "holds images that were resized bilinearly, this model is shown bicubic ones"),
+        ("bilinear", "squash", "holds the middles of images, this model is shown them whole (crop_mode squash)"),
+    ):
+        vit.pretrained_cfg = facts | {"interpolation": interpolation, "crop_mode": crop_mode}
         folder, notes = chosen(vit, FROM_FILES, data_dir=str(tmp_path))
-        assert (folder is not None) == found
-        assert found or "resized bilinearly, this model is shown bicubic ones" in notes[0]
+        assert (folder is None) == (reason is not None)
+        assert reason is None or reason in notes[0]

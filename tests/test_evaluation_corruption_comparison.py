@@ -86,14 +86,24 @@ def test_other_images_are_compared_as_two_samples(changes: dict[str, Any]) -> No
     assert "did not see the same images" in render_corruptions(scores_of(first(6)), comparison, verdict)
 
 
-@pytest.mark.parametrize("name", ["side", "crop_pct"])
-def test_other_sides_and_crops_are_not_paired_and_what_is_not_known_is_taken_to_be_equal(name: str) -> None:
-    def paired(ours: float | None, theirs: float | None) -> bool:
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [
+        ("side", 32, 64),
+        ("crop_pct", 1.0, 0.875),
+        ("crop_mode", "center", "squash"),
+        ("interpolation", "bilinear", "bicubic"),
+    ],
+)
+def test_images_resized_otherwise_are_not_paired_and_what_is_not_known_is_taken_to_be_equal(
+    name: str, one: Any, other: Any
+) -> None:
+    def paired(ours: Any, theirs: Any) -> bool:
         a, b = (replace(scores_of(first(6)), **{name: value}) for value in (ours, theirs))
         return compare(a, b, "dense").paired
 
-    assert paired(1.0, 1.0) and paired(1.0, None) and paired(None, 1.0) and paired(None, None)
-    assert not paired(1.0, 0.875)
+    assert paired(one, one) and paired(one, None) and paired(None, one) and paired(None, None)
+    assert not paired(one, other)
 
 
 def test_a_baseline_of_before_sides_were_kept_is_read_and_paired(tmp_path: Path) -> None:

@@ -93,14 +93,20 @@ def test_a_set_of_which_nothing_was_scored_has_no_mean() -> None:
 def test_json_reads_back_image_by_image() -> None:
     rng = np.random.default_rng(0)
     scores = scores_of(
-        rng.random((19, 5, 13)) < 0.5, clean=rng.random(13) < 0.5, mixture=True, side=224, crop_pct=0.875
+        rng.random((19, 5, 13)) < 0.5,
+        clean=rng.random(13) < 0.5,
+        mixture=True,
+        side=224,
+        crop_pct=0.875,
+        crop_mode="squash",
+        interpolation="bicubic",
     )
     content = json.loads(json.dumps(to_json(scores), allow_nan=False))
     read = from_json(content)
     assert read.correct is not None and read.clean_correct is not None
     np.testing.assert_array_equal(read.correct, scores.correct)
     np.testing.assert_array_equal(read.clean_correct, scores.clean_correct)
-    assert (read.side, read.crop_pct) == (224, 0.875)
+    assert (read.side, read.crop_pct, read.crop_mode, read.interpolation) == (224, 0.875, "squash", "bicubic")
     assert json.loads(json.dumps(to_json(read))) == content
     assert content["means"]["benchmark"]["corruptions"] == "15 of 15"
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mocse_timm.checks import BadInput
 from mocse_timm.corruptions.archive import open_archive
 from mocse_timm.corruptions.corrupt import corrupt
-from mocse_timm.data import FileImages, MemoryImages, build_loader
+from mocse_timm.data import FileImages, MemoryImages, Resizing, build_loader
 from mocse_timm.evaluation.corruption_scoring import answer_cells, score_answers
 from mocse_timm.evaluation.corruption_source import ArchiveSource, GeneratedSource, Share, choose_images
 from mocse_timm.evaluation.corruption_worker import Task, corrupted
@@ -38,14 +38,7 @@ def noise_images(count: int, side: int = 32) -> MemoryImages:
 
 
 def make_loader(split: Any, share: Share = Share(), batch_size: int = 4, side: int = 32) -> Any:  # noqa: B008
-    return build_loader(
-        split,
-        training=False,
-        batch_size=batch_size,
-        image_size=side,
-        process_index=share.process_index,
-        num_processes=share.num_processes,
-    )
+    return build_loader(split, training=False, batch_size=batch_size, image_size=side, **vars(share))
 
 
 at_64 = partial(make_loader, side=64)
@@ -60,6 +53,7 @@ def generated(split: Any, **changes: Any) -> GeneratedSource:
         "make_loader": make_loader,
         "device": CPU,
         "side": 32,
+        "resizing": Resizing(1.0),
         "workers": 0,
     }
     return GeneratedSource(split, **(options | changes))
@@ -249,13 +243,13 @@ def test_clean_files_of_other_names_are_counted_whole(
     assert scores.clean_images == (3 if known else 8)
 
 
-def test_scores_say_side_and_crop(tmp_path: Path) -> None:
+def test_scores_say_side_and_how_images_became_squares(tmp_path: Path) -> None:
     labels = planted_archive(tmp_path / "CIFAR-10-C", RIGHT)
     read = scored(planted(tmp_path / "CIFAR-10-C", severities=(3,)), labels)
-    assert (read.side, read.crop_pct) == (32, None)
+    assert (read.side, read.crop_pct, read.crop_mode, read.interpolation) == (32, None, None, None)
     black = MemoryImages(torch.zeros(8, 3, 32, 32, dtype=torch.uint8), torch.arange(8) % 4)
-    made = scored(generated(black, corruptions=("contrast",), crop_pct=0.875), labels)
-    assert (made.side, made.crop_pct) == (32, 0.875)
+    made = scored(generated(black, corruptions=("contrast",), resizing=Resizing(0.875, "squash", "bicubic")), labels)
+    assert (made.side, made.crop_pct, made.crop_mode, made.interpolation) == (32, 0.875, "squash", "bicubic")
 
 
 def test_clean_images_in_another_order_are_counted_whole(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from mocse_timm.checks import BadInput
+from mocse_timm.data import Resizing
 from mocse_timm.evaluation.metrics import ExpertScores, Scores
 from mocse_timm.evaluation.report import RunFacts, render, result_row, write_results
 
-FACTS = RunFacts("runs/first", "digits", "validation", 1.76, 0.0887, 32, 1.0, "bilinear", 1234.5)
+FACTS = RunFacts("runs/first", "digits", "validation", 1.76, 0.0887, 32, Resizing(1.0), 1234.5)
 DENSE = Scores(8, 75.0, 100.0, 0.5, 3.25, {"cat": 75.0, "dog": None})
 MIXTURE = Scores(
     8,

@@ -13,7 +13,7 @@ from images_on_disk import random_pixels, write_folder, write_image
 from PIL import Image
 
 import mocse_timm.training.run as run
-from mocse_timm.data import MemoryImages, load_data
+from mocse_timm.data import MemoryImages, Resizing, load_data
 from mocse_timm.data.augmentation import Augmentation
 from mocse_timm.data.per_image_transforms import file_transform
 from mocse_timm.evaluation.config import ValidateConfig
@@ -69,7 +69,7 @@ def test_the_transform_that_timm_makes_of_config_json_is_that_of_validation(tmp_
     model = timm.create_model(f"local-dir:{trained(tmp_path, *flags)}", pretrained=True)
     transform: Any = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
     picture = Image.fromarray(random_pixels(0, 90, 120))
-    ours = file_transform(32, Augmentation(), training=False, crop_pct=0.95)(picture)
+    ours = file_transform(32, Augmentation(), training=False, resizing=Resizing(0.95, interpolation="bicubic"))(picture)
     torch.testing.assert_close(transform(picture), (ours / 255 - 0.5) / 0.5)
 
 

@@ -19,6 +19,7 @@ from mocse_timm.data.augmentation import Augmentation
 from mocse_timm.data.folder_layout import read_layout
 from mocse_timm.data.image_files import ImageFiles, stored_size
 from mocse_timm.data.per_image_transforms import file_transform
+from mocse_timm.data.resizing import Resizing
 from mocse_timm.data.sources import load_data, refuse_idle_place
 from mocse_timm.data.splits import DataSplits, FileImages, MemoryImages
 
@@ -74,7 +75,7 @@ class CleanImages:
         image, label = _opened(self.part, index, self.dataset)
         image = image.convert("RGB")
         if self.crop is not None:
-            shrink = file_transform(self.side, Augmentation(), training=False, crop_pct=self.crop)
+            shrink = file_transform(self.side, Augmentation(), training=False, resizing=Resizing(self.crop))
             return shrink(image).permute(1, 2, 0).numpy(), label
         if image.size != (self.side, self.side):
             if not self.resize:

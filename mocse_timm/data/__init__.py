@@ -5,6 +5,7 @@ from mocse_timm.data.batch_augmentation import cutout, random_crop, random_flip,
 from mocse_timm.data.loaders import Loader, build_loader
 from mocse_timm.data.memory_loader import MemoryLoader
 from mocse_timm.data.per_image_loader import PerImageLoader
+from mocse_timm.data.resizing import Resizing
 from mocse_timm.data.sources import load_data
 from mocse_timm.data.splits import DataSplits, FileImages, MemoryImages
 
@@ -16,6 +17,7 @@ __all__ = [
     "MemoryImages",
     "MemoryLoader",
     "PerImageLoader",
+    "Resizing",
     "build_loader",
     "cutout",
     "load_data",

@@ -12,6 +12,7 @@ from mocse_timm.data.grayscale import pillow_mode
 from mocse_timm.data.memory_loader import MemoryLoader
 from mocse_timm.data.per_image_loader import PerImageLoader
 from mocse_timm.data.per_image_transforms import file_transform, small_image_transform
+from mocse_timm.data.resizing import Resizing
 from mocse_timm.data.splits import FileImages, MemoryImages
 
 __all__ = ["Loader", "build_loader"]
@@ -46,8 +47,7 @@ def build_loader(
     device: torch.device | str = "cpu",
     process_index: int = 0,
     num_processes: int = 1,
-    crop_pct: float | None = None,
-    interpolation: str = "bilinear",
+    resizing: Resizing | None = None,
 ) -> Loader:
     """Return batches of ``split``: (B, in_chans, image_size, image_size) float32 in [0, 1] and (B,) int64 labels.
 
@@ -67,8 +67,7 @@ def build_loader(
         device: where batches are put.
         process_index: this process's number among ``num_processes``.
         num_processes: how many processes share the set.
-        crop_pct: for validation images from files; see ``file_transform``.
-        interpolation: for images from files, likewise.
+        resizing: of images from files; see ``file_transform``.
 
     Raises:
         BadInput: if images in memory have another size or number of channels, or a setting cannot be met.
@@ -98,9 +97,7 @@ def build_loader(
             )
         transform = small_image_transform(image_size, augmentation)
     else:
-        transform = file_transform(
-            image_size, augmentation, training=training, crop_pct=crop_pct, interpolation=interpolation
-        )
+        transform = file_transform(image_size, augmentation, training=training, resizing=resizing)
     return PerImageLoader(
         split,
         transform,

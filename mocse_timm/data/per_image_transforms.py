@@ -18,11 +18,10 @@ from torchvision import transforms
 from mocse_timm.checks import BadInput
 from mocse_timm.data.augmentation import Augmentation
 from mocse_timm.data.policies import Policy, build_policy, repair_posterize
+from mocse_timm.data.resizing import Resizing
 
 __all__ = ["file_transform", "small_image_transform"]
 
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")  # timm's words for one way of resizing
-LARGEST_CROP = 16.0  # as what may stand in a config.json
 ImageTransform = Callable[[Image.Image], Tensor]
 
 
@@ -71,36 +70,25 @@ def file_transform(
     augmentation: Augmentation,
     *,
     training: bool,
-    crop_pct: float | None = None,
-    crop_mode: str = "center",
-    interpolation: str = "bilinear",
+    resizing: Resizing | None = None,
 ) -> ImageTransform:
     """timm's transform of images of any size.
 
-    Training cuts a random part out and resizes it. Validation resizes the shorter side to ``size / crop_pct`` and
-    cuts the middle out.
+    Training cuts a random part out and resizes it. Validation shows the whole image, or its middle, as ``resizing``
+    says.
 
     Args:
         size: side in pixels of the result.
         augmentation: settings; used in training only.
-        training: which of the two.
-        crop_pct: above 0, at most 1 but for a few models, whose images get a black border; None for 0.875 above 64
-            pixels (timm's usual) and for 1 up to 64.
-        crop_mode: timm's word for how validation makes an image square: ``center`` as above, or ``squash``, which
-            resizes both sides to ``size / crop_pct``, whatever their proportion.
-        interpolation: timm's word for how pixels are mixed when an image is resized.
+        training: which of the two; of ``resizing`` it uses the interpolation alone.
+        resizing: how an image becomes a square; None for the shorter side to ``size``, bilinearly, and the middle.
 
     Raises:
-        BadInput: if ``size`` or ``crop_pct`` is out of range, or ``interpolation`` is none of timm's words.
+        BadInput: if ``size`` is out of range, or ``resizing`` leaves less than a pixel of it.
     """
+    resizing = resizing or Resizing()
     if size < 1:
         raise BadInput(f"--img-size is {size} pixels: give a size of at least 1")
-    if crop_pct is not None and not (0 < crop_pct <= LARGEST_CROP and size / crop_pct >= 1):
-        raise BadInput(
-            f"crop_pct is {crop_pct} for images of {size} pixels: give the part of the side that is kept, such as 0.875"
-        )
-    if interpolation not in INTERPOLATIONS:
-        raise BadInput(f"interpolation is {interpolation!r}: it has to be one of {', '.join(INTERPOLATIONS)}")
     parts: Any = create_transform(
         size,
         is_training=training,
@@ -109,9 +97,9 @@ def file_transform(
         hflip=augmentation.hflip,
         color_jitter=augmentation.color_jitter,
         auto_augment=augmentation.aa or None,
-        crop_pct=crop_pct or (0.875 if size > 64 else 1.0),
-        crop_mode=crop_mode,
-        interpolation=interpolation,
+        crop_pct=resizing.kept(size),
+        crop_mode=resizing.crop_mode,
+        interpolation=resizing.interpolation,
         normalize=False,
         separate=training and not augmentation.no_aug,
     )

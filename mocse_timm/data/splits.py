@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mocse_timm.checks import BadInput
+from mocse_timm.data.resizing import Resizing
 
 __all__ = ["DataSplits", "FileImages", "ImageDataset", "MemoryImages"]
 
@@ -55,6 +56,11 @@ class MemoryImages:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def resizing(self) -> Resizing:
+        """How the images became squares when they were decoded: whole and bilinearly."""
+        return Resizing(1.0, "squash" if self.squashed else "center", "bilinear")
 
 
 @dataclass(frozen=True, eq=False)

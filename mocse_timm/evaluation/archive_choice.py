@@ -7,8 +7,8 @@ from mocse_timm.checks import BadInput
 from mocse_timm.corruptions.archive import Archive, find_archive
 from mocse_timm.corruptions.frost import find_frost_textures
 from mocse_timm.corruptions.manifest import Manifest
-from mocse_timm.data import DataSplits, MemoryImages
-from mocse_timm.evaluation.scorer import Scorer, crop_of, interpolation_of
+from mocse_timm.data import DataSplits, MemoryImages, Resizing
+from mocse_timm.evaluation.scorer import Scorer, resizing_of
 
 __all__ = ["choose_archive"]
 
@@ -35,16 +35,22 @@ def _misfit(
     return f"lacks {lacking[0]} of --corruptions" if lacking else None
 
 
-def _unlike_ours(manifest: Manifest, crop_pct: float, interpolation: str, *, in_memory: bool) -> str | None:
+def _unlike_ours(manifest: Manifest, resizing: Resizing, *, in_memory: bool) -> str | None:
     """Return what makes an archive differ from what would be made on the fly, or None."""
     if not manifest.complete:
         return "is unfinished"
     if manifest.crop_pct is None:  # of an older version: small images were always used whole
         return None if in_memory else "does not say how its images were cropped"
-    if manifest.crop_pct != crop_pct:
-        return f"keeps {manifest.crop_pct:g} of the clean images' side, this model is shown {crop_pct:g} (crop_pct)"
-    if interpolation != "bilinear":
-        return f"holds images that were resized bilinearly, this model is shown {interpolation} ones (interpolation)"
+    if manifest.crop_pct != resizing.crop_pct:
+        shown = f"this model is shown {resizing.crop_pct:g} (crop_pct)"
+        return f"keeps {manifest.crop_pct:g} of the clean images' side, {shown}"
+    if resizing.interpolation != "bilinear":
+        return (
+            f"holds images that were resized bilinearly, this model is shown {resizing.interpolation} ones "
+            "(interpolation)"
+        )
+    if resizing.crop_mode != "center" and not in_memory:  # small images are resized whole here and there
+        return f"holds the middles of images, this model is shown them whole (crop_mode {resizing.crop_mode})"
     return None
 
 
@@ -55,7 +61,7 @@ def choose_archive(
 
     An official archive is used where there is one. One of ours has to have the seed, side, severities and corruptions
     that the flags say; if it was not asked for by --corruptions-dir or --corruption-source archive, it has to have the
-    crop and interpolation of the images that would be made on the fly, too.
+    crop, its mode and the interpolation of the images that would be made on the fly, too.
 
     Raises:
         BadInput: if an archive is asked for that is not there or does not fit, or one is of other clean images.
@@ -65,7 +71,7 @@ def choose_archive(
         return None, ()
     asked = config.corruptions_dir is not None or config.corruption_source == "archive"
     split = data.train if config.split == "train" else data.validation
-    crop_pct, interpolation = crop_of(scorer.model, split), interpolation_of(scorer.model, split)
+    resizing = resizing_of(scorer.model, split)
     in_memory = isinstance(split, MemoryImages)
     folder = Path(config.corruptions_dir or config.data_dir or "data")
     passed_over: list[str] = []
@@ -75,7 +81,7 @@ def choose_archive(
             return True  # said below, if it is asked for
         reason = _misfit(manifest, scorer, names, severities, asked=asked)
         if reason is None and not asked:
-            reason = _unlike_ours(manifest, crop_pct, interpolation, in_memory=in_memory)
+            reason = _unlike_ours(manifest, resizing, in_memory=in_memory)
         if reason is not None:
             passed_over.append(f"{place} {reason}")
         return reason is None

@@ -15,6 +15,8 @@ from mocse_timm.evaluation.corruption_scores import MEANS, CorruptionScores, sta
 
 __all__ = ["Comparison", "Difference", "compare"]
 
+STATED = ("side", "crop_pct", "crop_mode", "interpolation")  # of the images, where a report says them
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -106,7 +108,7 @@ def _effective_robustness(
 
 def _same_images(ours: CorruptionScores, theirs: CorruptionScores) -> bool:
     """Whether both models saw the same pixels; what an older report does not say is taken to be equal."""
-    stated = ((ours.side, theirs.side), (ours.crop_pct, theirs.crop_pct))
+    stated = ((getattr(ours, name), getattr(theirs, name)) for name in STATED)
     alike = all(a == b or a is None or b is None for a, b in stated)
     return alike and ours.images == theirs.images and ours.source == theirs.source
 

@@ -72,6 +72,10 @@ class CorruptionScores:
     """Of the corrupted images, in pixels: it picks the strengths. None in older reports."""
     crop_pct: float | None = None
     """The part of the clean images' side that was kept before they were corrupted; None where it is not known."""
+    crop_mode: str | None = None
+    """How they became squares, in timm's word; likewise."""
+    interpolation: str | None = None
+    """How their pixels were mixed; likewise."""
 
     def only(self, corruptions: Sequence[str], severities: Sequence[int] | None = None) -> "CorruptionScores":
         """Return the scores of these corruptions and severities alone; all must be there."""

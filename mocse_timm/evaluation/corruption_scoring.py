@@ -4,7 +4,7 @@ Letters: K corruptions, S severities, N images, C classes.
 """
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -143,5 +143,5 @@ def score_answers(
         correct=correct.numpy(),
         clean_correct=clean_correct.numpy() if aligned else None,
         side=source.side,
-        crop_pct=source.crop_pct,
+        **({} if source.resizing is None else asdict(source.resizing)),
     )

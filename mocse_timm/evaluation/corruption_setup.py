@@ -16,7 +16,7 @@ from mocse_timm.data.file_stems import file_stems
 from mocse_timm.evaluation.archive_choice import choose_archive
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.evaluation.corruption_source import ArchiveSource, GeneratedSource, Source, choose_images
-from mocse_timm.evaluation.scorer import Scorer, crop_of
+from mocse_timm.evaluation.scorer import Scorer, resizing_of
 from mocse_timm.models.normalized import image_channels
 
 __all__ = ["choose_source", "parse_corruptions", "parse_severities"]
@@ -127,7 +127,7 @@ def _generated_source(
         scorer.shared_loader,
         scorer.device,
         side,
-        crop_of(scorer.model, split),
+        resizing_of(scorer.model, split),
         seed=config.corruption_seed,
         workers=config.corruption_workers,
         frost_dir=config.frost_dir,

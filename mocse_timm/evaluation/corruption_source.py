@@ -16,7 +16,7 @@ from torch.utils.data import Subset
 
 from mocse_timm.checks import BadInput
 from mocse_timm.corruptions.archive import Archive
-from mocse_timm.data import FileImages, Loader, MemoryImages, to_float
+from mocse_timm.data import FileImages, Loader, MemoryImages, Resizing, to_float
 from mocse_timm.data.splits import ImageDataset
 from mocse_timm.evaluation.corruption_worker import Task, corrupted
 
@@ -85,8 +85,8 @@ class Source(Protocol):
         ...
 
     @property
-    def crop_pct(self) -> float | None:
-        """The part of the clean images' side that was kept; None where an archive does not say."""
+    def resizing(self) -> Resizing | None:
+        """How the clean images became squares; None where an archive does not say."""
         ...
 
     @property
@@ -163,9 +163,10 @@ class ArchiveSource:
         return self.archive.title
 
     @property
-    def crop_pct(self) -> float | None:
-        """Of an archive of ours what its manifest says."""
-        return None if self.archive.manifest is None else self.archive.manifest.crop_pct
+    def resizing(self) -> Resizing | None:
+        """Of an archive of ours what its manifest says, and what holds for all of them."""
+        manifest = self.archive.manifest
+        return None if manifest is None or manifest.crop_pct is None else Resizing(manifest.crop_pct)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -225,8 +226,8 @@ class GeneratedSource:
     make_loader: Callable[[MemoryImages | FileImages], Loader]
     device: torch.device
     side: int
-    crop_pct: float = 1.0
-    """The part of each image's side that ``make_loader`` keeps."""
+    resizing: Resizing
+    """How ``make_loader`` makes squares of the images, or how those in memory became such."""
     seed: int = 0
     workers: int = 1
     frost_dir: str | None = None

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from mocse_timm.data import Resizing
 from mocse_timm.evaluation.metrics import ExpertScores, Scores
 from mocse_timm.evaluation.output_files import check_output, write_whole
 from mocse_timm.evaluation.robustness import RobustScores
@@ -37,8 +38,7 @@ class RunFacts:
     """Billions of multiply-accumulates for one image."""
     img_size: int
     """Pixels a side."""
-    crop_pct: float
-    interpolation: str
+    resizing: Resizing
     images_per_second: float
     """Loading included."""
 
@@ -59,8 +59,8 @@ def result_row(facts: RunFacts, scores: Scores) -> dict[str, Any]:
         "top5_err": 100 - scores.top5,
         "param_count": facts.param_count,
         "img_size": facts.img_size,
-        "crop_pct": facts.crop_pct,
-        "interpolation": facts.interpolation,
+        "crop_pct": facts.resizing.crop_pct,
+        "interpolation": facts.resizing.interpolation,
         "gmacs": facts.gmacs,
         "loss": scores.loss,
         "ece": scores.ece,

@@ -31,7 +31,7 @@ from mocse_timm.evaluation.image_answers import fingerprint
 from mocse_timm.evaluation.metrics import Scores, score
 from mocse_timm.evaluation.report import RunFacts, render, render_robustness, result_row, robust_row, write_results
 from mocse_timm.evaluation.robustness import RobustScores, check_attacks, parse_attacks, score_robustness
-from mocse_timm.evaluation.scorer import Scorer, crop_of, interpolation_of, model_size
+from mocse_timm.evaluation.scorer import Scorer, model_size, resizing_of
 from mocse_timm.evaluation.settings import check_flags, complete, without_attacks
 from mocse_timm.flags import parse_flags
 from mocse_timm.models.normalized import image_channels, normalized
@@ -130,8 +130,7 @@ def _facts(config: ValidateConfig, model: nn.Module, data: DataSplits, computati
         param_count=round(computation.parameters / 1e6, 2),
         gmacs=computation.macs / 1e9,
         img_size=config.img_size or model_size(model),
-        crop_pct=crop_of(model, _chosen_split(config, data)),
-        interpolation=interpolation_of(model, _chosen_split(config, data)),
+        resizing=resizing_of(model, _chosen_split(config, data)),
         images_per_second=computation.images_per_second,
     )
 

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from mocse_timm.checks import BadInput
-from mocse_timm.data import DataSplits, FileImages, Loader, MemoryImages, build_loader
+from mocse_timm.data import DataSplits, FileImages, Loader, MemoryImages, Resizing, build_loader
 from mocse_timm.data.file_stems import file_stems
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.evaluation.corruption_scores import CorruptionScores
@@ -25,7 +25,7 @@ from mocse_timm.models.mixture import Mixture
 from mocse_timm.models.mocse import MoCSE
 from mocse_timm.models.normalized import image_channels, normalized
 
-__all__ = ["Scorer", "crop_of", "interpolation_of", "model_size"]
+__all__ = ["Scorer", "model_size", "resizing_of"]
 
 
 def model_size(model: nn.Module) -> int:
@@ -33,14 +33,11 @@ def model_size(model: nn.Module) -> int:
     return int(timm.data.resolve_data_config(model=model)["input_size"][-1])
 
 
-def crop_of(model: nn.Module, split: MemoryImages | FileImages) -> float:
-    """Return the part of the side of ``split``'s images that ``model`` is shown; images in memory are used whole."""
-    return timm.data.resolve_data_config(model=model)["crop_pct"] if isinstance(split, FileImages) else 1.0
-
-
-def interpolation_of(model: nn.Module, split: MemoryImages | FileImages) -> str:
-    """Return how ``split``'s images are resized for ``model``; those in memory were, if at all, bilinearly."""
-    return timm.data.resolve_data_config(model=model)["interpolation"] if isinstance(split, FileImages) else "bilinear"
+def resizing_of(model: nn.Module, split: MemoryImages | FileImages) -> Resizing:
+    """Return how ``split``'s images become squares for ``model``; those in memory did before, whole."""
+    if isinstance(split, FileImages):
+        return Resizing.of_cfg(timm.data.resolve_data_config(model=model))
+    return split.resizing
 
 
 def _compile(model: nn.Module) -> None:
@@ -75,11 +72,8 @@ class Scorer:
         """This process's part of the images."""
         return Share(self.accelerator.process_index, self.accelerator.num_processes)
 
-    def loader(self, split: MemoryImages | FileImages, share: Share, crop_pct: float | None = None) -> Loader:
-        """Return the batches of ``share``'s images of ``split``, in order; from files the part ``crop_pct`` is kept.
-
-        None for what the model was made for.
-        """
+    def loader(self, split: MemoryImages | FileImages, share: Share, resizing: Resizing | None = None) -> Loader:
+        """Return the batches of ``share``'s images of ``split``, in order; without ``resizing`` as the model's."""
         return build_loader(
             split,
             training=False,
@@ -89,8 +83,7 @@ class Scorer:
             seed=self.config.seed,
             num_workers=self.config.workers,
             device=self.device,
-            crop_pct=crop_pct or crop_of(self.model, split),
-            interpolation=interpolation_of(self.model, split),
+            resizing=resizing or resizing_of(self.model, split),
             process_index=share.process_index,
             num_processes=share.num_processes,
         )
@@ -101,7 +94,7 @@ class Scorer:
 
     def archive_loader(self, split: MemoryImages | FileImages) -> Loader:
         """Return the batches of this process's share of a cell of an archive, whose images were cropped before."""
-        return self.loader(split, self.share, crop_pct=1.0)
+        return self.loader(split, self.share, Resizing(crop_pct=1.0))
 
     def place(self) -> None:
         """Move the model to its device, lay it out and compile it, as the flags say."""

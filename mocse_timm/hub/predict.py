@@ -16,6 +16,7 @@ from mocse_timm.data.augmentation import Augmentation
 from mocse_timm.data.grayscale import pillow_mode
 from mocse_timm.data.image_files import open_image
 from mocse_timm.data.per_image_transforms import file_transform
+from mocse_timm.data.resizing import Resizing
 from mocse_timm.evaluation.report import align
 from mocse_timm.models.aggregation import aggregate
 from mocse_timm.models.mocse import MoCSE
@@ -85,9 +86,7 @@ def _read(picture: str | Path, model: nn.Module) -> Tensor:
         facts["input_size"][-1],
         Augmentation(),
         training=False,
-        crop_pct=float(facts["crop_pct"]),
-        crop_mode=facts["crop_mode"],
-        interpolation=facts["interpolation"],
+        resizing=Resizing.of_cfg(facts),
     )
     return transform(image).unsqueeze(0).float() / 255
 

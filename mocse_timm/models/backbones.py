@@ -12,7 +12,15 @@ from mocse_timm.checks import nearest
 __all__ = ["BACKBONE_FACTS", "count_taps", "parts_as_groups", "pooling_name", "prefix_groups", "require_backbone"]
 
 # what a mixture takes over from its backbone's cfg; mean and std stay 0 and 1, for the model normalises
-BACKBONE_FACTS = ("input_size", "pool_size", "min_input_size", "fixed_input_size", "crop_pct", "interpolation")
+BACKBONE_FACTS = (
+    "input_size",
+    "pool_size",
+    "min_input_size",
+    "fixed_input_size",
+    "crop_pct",
+    "crop_mode",
+    "interpolation",
+)
 
 
 def require_backbone(backbone: str) -> None:

@@ -1,6 +1,6 @@
 """The parts of a training, each built from the flags and checked before anything is written."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import timm
@@ -16,6 +16,7 @@ from mocse_timm.checks import BadInput, nearest
 from mocse_timm.data.augmentation import Augmentation
 from mocse_timm.data.check_images import check_images
 from mocse_timm.data.loaders import Loader, build_loader
+from mocse_timm.data.resizing import Resizing
 from mocse_timm.data.sources import load_data
 from mocse_timm.data.splits import DataSplits, MemoryImages
 from mocse_timm.models.normalized import normalized
@@ -55,16 +56,17 @@ def image_size(config: TrainConfig) -> int:
     return config.img_size or _cfg(config).input_size[-1]
 
 
+def _resizing(config: TrainConfig, data: DataSplits) -> Resizing:
+    """Return how the images in memory became squares, or how the model is to be shown those from files."""
+    if isinstance(data.validation, MemoryImages):
+        return data.validation.resizing
+    return Resizing.of_cfg(asdict(_cfg(config)))
+
+
 def image_facts(config: TrainConfig, data: DataSplits) -> dict[str, Any]:
-    """Return what timm's facts on the trained model have to say of its images: their size, and validation's cut."""
+    """Return what timm's facts on the trained model have to say of its images: their size, and how they became so."""
     size = image_size(config)
-    kept = data.validation if isinstance(data.validation, MemoryImages) else None  # these have that size already
-    return {
-        "input_size": (config.in_chans, size, size),
-        "crop_pct": 1.0 if kept is not None else _cfg(config).crop_pct,
-        "crop_mode": "squash" if kept is not None and kept.squashed else "center",
-        "interpolation": "bilinear",
-    }
+    return {"input_size": (config.in_chans, size, size)} | asdict(_resizing(config, data))
 
 
 def build_data(config: TrainConfig, *, progress: bool) -> DataSplits:
@@ -157,6 +159,7 @@ def build_loaders(config: TrainConfig, data: DataSplits, accelerator: Accelerato
     )
     common: dict[str, Any] = {
         "image_size": image_size(config),
+        "resizing": _resizing(config, data),
         "in_chans": config.in_chans,
         "num_classes": data.num_classes,
         "seed": config.seed,
@@ -168,9 +171,7 @@ def build_loaders(config: TrainConfig, data: DataSplits, accelerator: Accelerato
     validation_size = config.validation_batch_size or 2 * config.batch_size
     return (
         build_loader(data.train, training=True, batch_size=config.batch_size, augmentation=augmentation, **common),
-        build_loader(
-            data.validation, training=False, batch_size=validation_size, crop_pct=_cfg(config).crop_pct, **common
-        ),
+        build_loader(data.validation, training=False, batch_size=validation_size, **common),
     )
 
 

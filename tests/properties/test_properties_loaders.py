@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from images_on_disk import write_folder
 from PIL import Image
 
-from mocse_timm.data import Augmentation, DataSplits, FileImages, MemoryImages, build_loader, load_data
+from mocse_timm.data import Augmentation, DataSplits, FileImages, MemoryImages, Resizing, build_loader, load_data
 
 
 @dataclass
@@ -76,8 +76,8 @@ def test_build_loader(memory, training, numbers, changes, seed) -> None:
     def passes() -> list[tuple[torch.Tensor, torch.Tensor]]:
         loader = build_loader(
             split, training=training, batch_size=batch_size, image_size=size, in_chans=channels, num_classes=classes,
-            augmentation=Augmentation(**changes), process_index=process[0], num_processes=process[1], crop_pct=crop,
-            seed=seed,
+            augmentation=Augmentation(**changes), process_index=process[0], num_processes=process[1],
+            resizing=Resizing(crop), seed=seed,
         )  # fmt: skip
         batches = list(loader)
         assert len(batches) == len(loader) and sum(len(images) for images, _ in batches) == loader.num_images
