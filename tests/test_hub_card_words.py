@@ -49,6 +49,28 @@ def test_the_last_epoch_was_not_picked(tmp_path: Path, weights: str) -> None:
     assert "No checkpoint was picked by its score" in card and "A picked epoch" not in card
 
 
+def test_a_training_that_was_continued_with_other_flags_tells_all_its_commands(tmp_path: Path) -> None:
+    plain = build_card(make_run(tmp_path / "plain", "cifar_preact18", experts=False), repo_id=NAME)
+    assert "continued" not in plain
+    earlier = [
+        {"command": "python train.py --lr 0.2", "epochs": 1, "steps": 31},
+        {"command": "python train.py --lr 0.1", "epochs": 4, "steps": 0},
+    ]
+    run = make_run(tmp_path / "run", "cifar_preact18", {"earlier_commands": earlier}, experts=False)
+    card = build_card(run, repo_id=NAME)
+    last = plain.partition("## How it was trained\n\n")[2].partition("\n\nRecipe")[0]
+    blocks = [
+        "The training was continued with other flags; these commands made the weights, one after the other.",
+        "Until 1 epoch and 31 steps were done:",
+        "```bash\npython train.py --lr 0.2\n```",
+        "Until 4 epochs were done:",
+        "```bash\npython train.py --lr 0.1\n```",
+        "From there on, with `--resume`:",
+        last,
+    ]
+    assert "\n\n".join(["## How it was trained", *blocks]) in card
+
+
 @pytest.mark.parametrize("name", ["48213377", "0.731"])
 def test_a_name_may_be_a_number(name: str, tmp_path: Path) -> None:
     run = make_run(tmp_path / name, "cifar_preact18", experts=False)

@@ -1,6 +1,8 @@
 """What is typed when a training is continued counts, and nothing of the state is lost by it."""
 
 import csv
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from mocse_timm.checks import BadInput
 from mocse_timm.training.build import build_model, build_trainer
 from mocse_timm.training.config import TrainConfig
 from mocse_timm.training.loop import Trainer
+from mocse_timm.training.progress import Progress
 from mocse_timm.training.resume import _check_flags, _load, load_state
 from mocse_timm.training.run_folder import RunFolder
 
@@ -50,7 +53,7 @@ def test_a_longer_training_follows_its_own_schedule_and_typed_flags_count(tmp_pa
     expected += [planned(4, 3, lr=0.2), planned(4, 4, lr=0.2)]
     assert rates(folder) == expected and expected[2] > 0.02
 
-    others = "--lr 0.05 --warmup-epochs 0 --weight-decay 0.1 --momentum 0.8".split()
+    others = "--lr 0.05 --warmup-epochs 0.0 --weight-decay 0.1 --momentum 0.8".split()
     assert run.main(["--resume", str(folder), "--epochs", "5", *others]) == 0
     assert rates(folder) == [*expected, planned(5, 5, lr=0.05, warmup=0)]
     state = torch.load(folder / "states" / "epoch-0005-step-000000" / "optimizer.bin", weights_only=True)
@@ -61,6 +64,38 @@ def test_a_longer_training_follows_its_own_schedule_and_typed_flags_count(tmp_pa
     # steps of half the images: 11 an epoch, and the schedule counts in them, too
     assert run.main(["--resume", str(folder), "--epochs", "7", "--batch-size", "128"]) == 0
     assert rates(folder)[5:] == [planned(7, after, lr=0.05, warmup=0, steps=11) for after in (6, 7)]
+
+    small = f"python train.py {' '.join(SMALL)}".split()
+    told = json.loads((folder / "config.json").read_text())["mocse_timm"]
+    expected = [
+        (2, 0, [*small, "--epochs", "2", "--lr", "0.2"]),
+        (4, 0, [*small, "--epochs", "4", "--lr", "0.2"]),
+        (5, 0, [*small, "--epochs", "5", *others]),
+    ]
+    for part, (epochs, steps, words) in zip(told["earlier_commands"], expected, strict=True):
+        assert (part["epochs"], part["steps"], sorted(shlex.split(part["command"]))) == (epochs, steps, sorted(words))
+    assert "--epochs 7" in told["command"] and "--batch-size 128" in told["command"]
+
+
+def test_commands_are_kept_with_where_they_began_and_those_that_trained_nothing_are_not() -> None:
+    progress = Progress()
+    progress.follow("one")
+    progress.follow("two")  # before the first step
+    assert progress.commands == [(0, 0, "two")]
+    progress.epoch = 1
+    progress.follow("two")
+    progress.step = 3
+    progress.follow("three")
+    progress.follow("four")  # the same state, continued again
+    assert progress.commands == [(0, 0, "two"), (1, 3, "four")]
+    again = Progress()
+    again.load_state_dict(progress.state_dict())
+    assert again.commands == progress.commands
+    old = progress.state_dict()
+    del old["commands"]
+    again.load_state_dict(old)
+    again.follow("five")
+    assert again.commands == [(0, 0, "five")]
 
 
 def built(accelerator: Accelerator, **flags: Any) -> Trainer:

@@ -100,7 +100,7 @@ def card_values(facts: Facts, results: Results, repo_id: str) -> dict[str, Any]:
         "experts": card_text.experts(results),
         "by_class": card_tables.by_class(results),
         "limits": limits(facts, results),
-        "command": card_text.command(facts.training.command),
+        "commands": card_text.commands(facts),
         "training": card_text.training(facts),
         "validate_command": results.computation.command,
         "costs": card_text.costs(results),

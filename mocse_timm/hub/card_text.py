@@ -16,7 +16,7 @@ __all__ = [
     "baseline",
     "checks",
     "clean",
-    "command",
+    "commands",
     "corruption_source",
     "costs",
     "experts",
@@ -205,7 +205,21 @@ def costs(results: Results) -> str:
     )
 
 
-def command(typed: str) -> str:
+def commands(facts: Facts) -> str:
+    """Return the command that trained the model, or all of them where it was continued with other flags."""
+    last = f"```bash\n{_command(facts.training.command)}\n```"
+    earlier = facts.training.earlier_commands
+    if not earlier:
+        return last
+    lines = ["The training was continued with other flags; these commands made the weights, one after the other."]
+    for part in earlier:
+        epochs = f"{part.epochs} epoch{'' if part.epochs == 1 else 's'}"
+        steps = f" and {part.steps} step{'' if part.steps == 1 else 's'}" if part.steps else ""
+        lines += [f"Until {epochs}{steps} were done:", f"```bash\n{_command(part.command)}\n```"]
+    return "\n\n".join([*lines, "From there on, with `--resume`:", last])
+
+
+def _command(typed: str) -> str:
     """Return a long command on several lines, broken between its words, as a shell reads it."""
     try:
         words = shlex.split(typed)

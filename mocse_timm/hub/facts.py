@@ -9,11 +9,22 @@ from mocse_timm.checkpoints.config_json import read_config
 from mocse_timm.checks import BadInput
 from mocse_timm.hub.typed_json import from_json
 
-__all__ = ["Facts", "Kind", "read_facts"]
+__all__ = ["Earlier", "Facts", "Kind", "read_facts"]
 
 Kind = Literal["mocse", "advmoe", "ensemble", "dense"]
 
 NOT_OPTIONS = ("num_classes", "in_chans", "global_pool")  # model_args that are said elsewhere, or by default
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A command that a training followed before it was continued with other flags."""
+
+    command: str
+    epochs: int
+    """Whole ones, of the training so far, that were done when it ended."""
+    steps: int
+    """Of the next epoch."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,7 @@ class _Training:
     weights: str
     hardware: str | None = None
     versions: dict[str, str] | None = None
+    earlier_commands: list[Earlier] | None = None
 
 
 @dataclass(frozen=True, eq=False)

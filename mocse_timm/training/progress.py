@@ -64,6 +64,7 @@ class Progress:
     updates: int = 0  # optimiser steps of the whole training
     best_top1: float = float("-inf")  # of all validations, percent
     warned: bool = False  # that one expert gets nearly all images
+    commands: list[tuple[int, int, str]] = field(default_factory=list)  # with the epoch and step at which each came
     sums: EpochSums = field(default_factory=EpochSums)
     saved_sums: dict[str, Any] = field(default_factory=dict)  # of every process, as of the last save or load
 
@@ -71,14 +72,24 @@ class Progress:
         """Begin the next epoch."""
         self.epoch, self.step, self.sums = self.epoch + 1, 0, EpochSums()
 
+    def follow(self, command: str) -> None:
+        """Note that ``command`` trains from here on, if another did before."""
+        earlier = [part for part in self.commands if part[:2] < (self.epoch, self.step)]
+        if not earlier:  # the first one, or the state is of a version that kept none
+            earlier = [(0, 0, command)]
+        elif earlier[-1][2] != command:
+            earlier.append((self.epoch, self.step, command))
+        self.commands = earlier
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the counters, and the sums that were collected last."""
+        """Return the counters and commands, and the sums that were collected last."""
         return {
             "epoch": self.epoch,
             "step": self.step,
             "updates": self.updates,
             "best_top1": self.best_top1,
             "warned": self.warned,
+            "commands": self.commands,
             "sums": self.saved_sums,
         }
 
@@ -86,3 +97,4 @@ class Progress:
         """Set the counters; the sums are taken up by :meth:`EpochSums.restore`."""
         self.epoch, self.step, self.updates = state["epoch"], state["step"], state["updates"]
         self.best_top1, self.warned, self.saved_sums = state["best_top1"], state["warned"], state["sums"]
+        self.commands = state.get("commands", [])  # states of earlier versions have none

@@ -24,7 +24,7 @@ from mocse_timm.training.loop import Trainer
 from mocse_timm.training.processes import launcher
 from mocse_timm.training.run_folder import RunFolder
 
-__all__ = ["evaluate", "summary_row", "write_results"]
+__all__ = ["evaluate", "public_command", "summary_row", "write_results"]
 
 # flags that say where and how the run is watched and saved, not what is learned
 WHERE = (
@@ -99,8 +99,8 @@ def _public(option: Any) -> Any:
     return f"{source}{path.name}" if path.is_absolute() or ".." in path.parts else option
 
 
-def _command(trainer: Trainer, data: DataSplits) -> str:
-    """Return the command that trains the same model again, without private paths and addresses."""
+def public_command(trainer: Trainer, data: DataSplits) -> str:
+    """Return the command that trains as ``trainer`` does, without private paths and addresses."""
     options = {name: _public(option) for name, option in trainer.config.model_kwargs.items()}
     public = dataclasses.replace(trainer.config, dataset=data.public_name, model_kwargs=options)
     start = launcher(trainer.accelerator, public=True)
@@ -111,9 +111,15 @@ def _facts(trainer: Trainer, data: DataSplits, scores: Scores) -> dict[str, Any]
     """Return what config.json says about how the weights came to be; it is public where the weights are."""
     config = trainer.config
     known = {name: value for name, value in summary_row(scores).items() if math.isfinite(value)}  # JSON has no NaN
+    begun = trainer.progress.commands
+    earlier = [
+        {"command": command, "epochs": epoch, "steps": step}
+        for (_, _, command), (epoch, step, _) in zip(begun, begun[1:], strict=False)
+    ]
     return {
         "recipe": config.recipe,
-        "command": _command(trainer, data),
+        "command": public_command(trainer, data),
+        **({"earlier_commands": earlier} if earlier else {}),
         "dataset": data.public_name,
         "train_images": len(data.train),
         "epochs": trainer.progress.epoch + 1,

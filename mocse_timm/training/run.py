@@ -25,7 +25,7 @@ from mocse_timm.training.loop import Trainer, train_epoch
 from mocse_timm.training.out_of_memory import out_of_memory_advice
 from mocse_timm.training.precision import bfloat16_is_emulated
 from mocse_timm.training.processes import agreed, check_launch, check_same_folder, use_main_statistics
-from mocse_timm.training.results import evaluate, summary_row, write_results
+from mocse_timm.training.results import evaluate, public_command, summary_row, write_results
 from mocse_timm.training.resume import AUTO, find_run, load_state
 from mocse_timm.training.run_folder import RunFolder
 from mocse_timm.training.saver import Saver
@@ -216,6 +216,7 @@ def _start(trainer: Trainer, folder: RunFolder, data: DataSplits) -> None:
     if config.resume:
         state = load_state(trainer, folder, log.warning)
         log.info(f"continuing from {state}")
+    trainer.progress.follow(public_command(trainer, data))
     if accelerator.is_main_process and trainer.progress.epoch < config.epochs:  # else they lead to nothing
         folder.write_flags(config)
     if config.log_with:
