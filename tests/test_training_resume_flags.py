@@ -168,6 +168,17 @@ def test_an_option_that_changes_what_an_optimiser_keeps_is_refused(tmp_path: Pat
         load_state(trainer, folder, print)
 
 
+def test_float16_has_no_scale_of_gradients_to_continue_with(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    state_after(folder.states.unfinished(1, 0), STEPS, **DENSE)
+    folder.states.complete(folder.states.unfinished(1, 0))
+    folder.write_flags(TrainConfig(**DENSE))
+    accelerator = Accelerator(cpu=True)
+    accelerator.scaler = torch.amp.GradScaler("cpu")  # as Accelerate makes one for float16 on a GPU
+    with pytest.raises(BadInput, match="float16 needs it: continue with --amp-dtype bfloat16 or --no-amp$"):
+        load_state(built(accelerator, **DENSE), folder, print)
+
+
 def test_an_option_that_changes_nothing_of_what_an_optimiser_keeps_counts(tmp_path: Path) -> None:
     state_after(tmp_path, 1, **DENSE)
     groups = continued(tmp_path, **DENSE, opt_kwargs={"nesterov": False}).phases[0].optimizer.param_groups

@@ -8,6 +8,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from accelerate.utils import SCALER_NAME
 from safetensors import SafetensorError
 
 from mocse_timm.checks import BadInput
@@ -154,6 +155,11 @@ def load_state(trainer: Trainer, folder: RunFolder, warn: Callable[[str], None])
         )
     before = folder.flags()
     _check_flags(before, trainer.config, f"--resume {folder.path}: {state.name}")
+    if accelerator.scaler is not None and not (state / SCALER_NAME).is_file():
+        raise BadInput(
+            f"--resume {folder.path}: {state.name} is of a training whose gradients were not scaled, as --amp-dtype "
+            "float16 needs it: continue with --amp-dtype bfloat16 or --no-amp"
+        )
     for name in ("batch_size", "grad_accum_steps", "seed"):
         if step and before.get(name) != getattr(trainer.config, name):
             raise BadInput(
