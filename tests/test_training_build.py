@@ -17,7 +17,7 @@ from mocse_timm.models.saving import save_model
 from mocse_timm.training.build import _build_scheduler, build_model
 from mocse_timm.training.config import TrainConfig
 from mocse_timm.training.recipes import learning_rate
-from mocse_timm.training.results import _command
+from mocse_timm.training.results import public_command
 
 
 def config_of(model: str, source: Path | str, **flags: Any) -> TrainConfig:
@@ -88,5 +88,5 @@ def test_the_command_that_is_published_tells_no_private_path(source: str, told: 
     trainer: Any = SimpleNamespace(config=TrainConfig(model_kwargs=options), accelerator=Accelerator(cpu=True))
     data: Any = SimpleNamespace(public_name="digits")
     command = f"python train.py --model-kwargs expert_width=0.125 backbone_pretrained={told}"
-    assert shlex.split(_command(trainer, data)) == command.split()
+    assert shlex.split(public_command(trainer, data)) == command.split()
     assert trainer.config.model_kwargs["backbone_pretrained"] == source
