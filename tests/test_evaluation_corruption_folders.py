@@ -11,6 +11,7 @@ from images_on_disk import random_pixels, write_folder, write_image
 from timm.models import save_for_hf
 
 from mocse_timm.corruptions import npy_layout
+from mocse_timm.data import Resizing
 from mocse_timm.evaluation import scorer
 from mocse_timm.evaluation.run import main
 
@@ -70,7 +71,7 @@ def test_cells_read_from_files_have_the_pixels_of_those_in_memory(
     pixels = np.array([random_pixels(number, 32, 32) for number in range(4)])
     np.save(archive / "fog.npy", np.concatenate([pixels] * 5))
     np.save(archive / "labels.npy", np.tile([0, 0, 1, 1], 5))
-    monkeypatch.setattr(scorer, "crop_of", lambda model, split: 0.875)
+    monkeypatch.setattr(scorer, "resizing_of", lambda model, split: Resizing(0.875))
     found = []
     for largest in (10**9, 1):
         monkeypatch.setattr(npy_layout, "LARGEST_CELL", largest)
