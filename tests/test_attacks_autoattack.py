@@ -1,6 +1,7 @@
 """AutoAttack through its adapter, and our PGD beside its first attack on a small trained network."""
 
 import sys
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mocse_timm.attacks import autoattack, pgd_linf
+from mocse_timm.attacks.autoattack import AutoAttackState
 from mocse_timm.checks import BadInput
 from mocse_timm.data import MemoryImages, load_data, to_float
 
@@ -68,6 +70,35 @@ def test_the_standard_version_runs_on_few_classes_and_puts_every_flag_back(digit
     assert (attacked - images).abs().max() <= 0.01 + 1e-6
     assert accuracy(model, attacked, labels) <= accuracy(model, images, labels)
     assert torch.equal(autoattack(model, images, labels, epsilon=0.01), attacked)  # seeded
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_batch_by_batch_it_finds_what_pyautoattack_finds_and_goes_on_from_any_state(norm: str) -> None:
+    from pyautoattack import AutoAttack
+
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(75, 12), nn.ReLU(), nn.Linear(12, 5)).eval()
+    images = torch.rand(7, 3, 5, 5)
+    labels = model(images).argmax(dim=1)
+    labels[1] = (labels[1] + 1) % 5  # wrong as it is
+    epsilon = {"linf": 0.25, "l2": 1.2}[norm]
+    their_norm: Any = {"linf": "Linf", "l2": "L2"}[norm]
+    theirs = AutoAttack(model, norm=their_norm, eps=epsilon, seed=5)
+    theirs.apgd_targeted.n_target_classes = theirs.fab.n_target_classes = 4
+    expected, answers = theirs.run_standard_evaluation(images, labels, batch_size=4)
+    states: list[AutoAttackState] = []
+    options: dict[str, Any] = {"epsilon": epsilon, "norm": norm, "batch_size": 4, "seed": 5}
+    found = autoattack(model, images, labels, **options, after_batch=lambda state: states.append(deepcopy(state)))
+    assert torch.equal(found, expected)
+    assert states[0].counts == [6] and states[0].attack == "apgd-ce"
+    assert states[-1].attack is None and states[-1].counts[-1] == int((answers == labels).sum())
+    assert 0 < states[-1].counts[-1] < 6, "neither all nor none, or the test says little"
+    for state in states[1], states[-3]:
+        draws = torch.get_rng_state()
+        assert torch.equal(autoattack(model, images, labels, **options, state=deepcopy(state)), expected)
+        assert torch.equal(torch.get_rng_state(), draws)
+    with pytest.raises(BadInput, match=r"is of images \(7, 3, 5, 5\), not of \(2, 3, 5, 5\): leave it out"):
+        autoattack(model, images[:2], labels[:2], **options, state=states[0])
 
 
 def test_in_l2_every_change_is_as_short_as_asked_for() -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -252,23 +251,6 @@ def test_attacks_are_named_once_and_autoattack_must_be_there(monkeypatch: pytest
     monkeypatch.setitem(__import__("sys").modules, "pyautoattack", None)
     with pytest.raises(BadInput, match="AutoAttack needs pyautoattack"):
         parse_attacks("pgd20,autoattack")
-
-
-def test_autoattack_says_how_far_it_is(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
-    """Four attacks, an hour together on a real network; the last number told is the one reported."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
-    images = torch.rand(8, 3, 2, 2)
-    labels = model(images).argmax(dim=1)
-    scores = score_robustness(model, images, labels, ["autoattack"], epsilon=0.05)
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("autoattack: ")]
-    assert lines[0] == "autoattack: initial accuracy: 100.00%"
-    assert [line.split()[4].rstrip(":") for line in lines[1:]] == ["APGD-CE", "APGD-T", "FAB-T", "SQUARE"][
-        : len(lines) - 1
-    ]
-    told = float(lines[-1].split(": ")[2].split("%")[0])
-    assert 0 < told == scores.robust_top1["autoattack"] < 100
-    assert logging.getLogger("auto-attack").level == logging.NOTSET and not logging.getLogger("auto-attack").handlers
 
 
 def test_robust_accuracy_in_l2() -> None:

@@ -3,12 +3,10 @@
 Letters: N images, C classes, E experts.
 """
 
-import logging
 import re
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mocse_timm.attacks.autoattack import FEWEST_CLASSES, autoattack, require_autoattack
+from mocse_timm.attacks.autoattack import FEWEST_CLASSES, require_autoattack
 from mocse_timm.attacks.budget import Budget, Norm
 from mocse_timm.attacks.pgd import pgd_l2, pgd_linf
 from mocse_timm.attacks.router import router_attack
 from mocse_timm.checks import BadInput
+from mocse_timm.evaluation.autoattack_run import run_autoattack
 from mocse_timm.evaluation.image_answers import pack
 from mocse_timm.evaluation.sanity import Check, check_gradients
 from mocse_timm.modes import evaluating
@@ -111,37 +110,19 @@ def _options(name: str, epsilon: float) -> dict[str, Any]:
     return {"steps": int(name[3:]) if name.startswith("pgd") else ROUTER_STEPS, "step_size": epsilon / 4}
 
 
-class _Progress(logging.Handler):
-    """Passes on how far AutoAttack is, and its warnings, of all that pyautoattack logs."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        if record.levelno >= logging.WARNING or message.startswith(("initial accuracy", "robust accuracy after")):
-            tqdm.write(f"autoattack: {message}", file=sys.stderr)
-
-
-@contextmanager
-def _telling_progress() -> Iterator[None]:
-    logger, handler = logging.getLogger("auto-attack"), _Progress()
-    before = logger.level, logger.propagate
-    logger.setLevel(logging.DEBUG)
-    logger.propagate = False
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
-
-
 def _attacked(
-    name: str, model: Any, images: Tensor, labels: Tensor, budget: Budget, batch_size: int, seed: int
+    name: str,
+    model: Any,
+    images: Tensor,
+    labels: Tensor,
+    budget: Budget,
+    batch_size: int,
+    seed: int,
+    autoattack_file: Path | None,
 ) -> Tensor:
     if name == "autoattack":
         options = {"epsilon": budget.epsilon, "norm": budget.norm, "batch_size": batch_size, "seed": seed}
-        with _telling_progress():
-            return autoattack(model, images, labels, **options)
+        return run_autoattack(model, images, labels, **options, file=autoattack_file)
     generator = torch.Generator().manual_seed(seed)
     options = {"epsilon": budget.epsilon, "generator": generator} | _options(name, budget.epsilon)
     if name == "router":
@@ -183,6 +164,7 @@ def score_robustness(
     class_names: Sequence[str] = (),
     batch_size: int = 256,
     seed: int = 0,
+    autoattack_file: Path | None = None,
 ) -> RobustScores:
     """Return the accuracy of ``model`` on ``images`` under each attack, with sanity checks made first.
 
@@ -198,9 +180,11 @@ def score_robustness(
         class_names: C names, for the router's table.
         batch_size: images a step.
         seed: of random starts.
+        autoattack_file: see :func:`mocse_timm.evaluation.autoattack_run.run_autoattack`.
 
     Raises:
-        BadInput: if epsilon is out of range, or the model does not fit an attack (see :func:`check_attacks`).
+        BadInput: if epsilon is out of range, the file cannot be written, or the model does not fit an attack (see
+            :func:`check_attacks`).
     """
     check_attacks(attacks, model)
     budget = Budget(epsilon, 1, epsilon, norm)
@@ -209,7 +193,9 @@ def score_robustness(
             0, len(images) - 1, min(CHECKED, len(images))
         ).long()  # of all classes, should they be sorted
         checks = check_gradients(model, images[some], labels[some], epsilon=epsilon, norm=norm)
-        attacked = {name: _attacked(name, model, images, labels, budget, batch_size, seed) for name in attacks}
+        attacked = {
+            name: _attacked(name, model, images, labels, budget, batch_size, seed, autoattack_file) for name in attacks
+        }
         routing = (
             _routing(model, images, labels, attacked, class_names, batch_size) if hasattr(model, "route") else None
         )

@@ -14,6 +14,7 @@ from mocse_timm.checkpoints.by_name import load_model, run_folder
 from mocse_timm.checkpoints.tensors import WEIGHTS
 from mocse_timm.checks import BadInput, command
 from mocse_timm.data import DataSplits, FileImages, MemoryImages, load_data
+from mocse_timm.evaluation.autoattack_run import state_file
 from mocse_timm.evaluation.computation import Computation, count_macs, describe_computation
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.evaluation.corruption_run import (
@@ -118,6 +119,7 @@ def _score_robustness(scorer: Scorer, data: DataSplits, attacks: Sequence[str]) 
             class_names=data.class_names,
             batch_size=config.batch_size,
             seed=config.seed,
+            autoattack_file=None if config.results_file is None else state_file(config.results_file),
         )
     return replace(scores, images=fingerprint(chosen, torch.cat(labels)))
 
@@ -178,11 +180,11 @@ def _report(
 ) -> None:
     """Print what corruptions did, attack, and write the files.
 
-    While attacks run, for they may fail after hours or be stopped, all other scores lie in a file of another name:
-    what finds a results file may take it for whole.
+    While attacks run, for they may fail after hours or be stopped, all other scores lie in a file of another name,
+    since what finds a results file may take it for whole; and what AutoAttack has found in one more.
     """
     config, model = scorer.config, scorer.model
-    row, robust, written, meanwhile = result_row(facts, scores), None, [], None
+    row, robust, written, meanwhile = result_row(facts, scores), None, [], []
     parts: dict[str, Any] = {"corruptions": corrupted and corrupted.json(), "computation": computation}
     if corrupted is not None:
         row |= corrupted.row()
@@ -191,17 +193,18 @@ def _report(
         written = write_corruption_files(config, corrupted, architecture=architecture, clean_top1=scores.top1)
     if attacks:
         if config.results_file is not None:
-            meanwhile = without_attacks(config.results_file)
-            write_results(meanwhile, row, scores, **parts)
-            print(f"\nuntil the attacks are done, all other scores are in {meanwhile}", flush=True)
+            meanwhile = [without_attacks(config.results_file)]
+            meanwhile += [state_file(config.results_file)] if "autoattack" in attacks else []
+            write_results(meanwhile[0], row, scores, **parts)
+            print(f"\nuntil the attacks are done, all other scores are in {meanwhile[0]}", flush=True)
         robust = _score_robustness(scorer, data, attacks)
         row |= robust_row(robust)
         print(f"\n{render_robustness(robust)}")
     if config.results_file is not None:
         write_results(config.results_file, row, scores, robustness=robust, **parts)
         written.append(Path(config.results_file))
-    if meanwhile is not None:
-        meanwhile.unlink(missing_ok=True)
+    for path in meanwhile:
+        path.unlink(missing_ok=True)
     if written:
         print("\n" + "\n".join(f"written to {path}" for path in written))
 
