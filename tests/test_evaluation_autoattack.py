@@ -87,15 +87,19 @@ class Coarse(nn.Module):
         return self.inner((x * 40).round() / 40)
 
 
-def test_what_warns_of_hidden_gradients_is_passed_on_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_warns_of_hidden_gradients_is_told_once_and_becomes_a_check(capsys: pytest.CaptureFixture[str]) -> None:
     model, images, labels = work()
+    _, passed = run_autoattack(model, images, labels, **OPTIONS)
+    assert [(check.passed, check.found) for check in passed] == [
+        (True, "Square, the last, broke another 0.0 % of the images")
+    ]
+    capsys.readouterr()
     model = Coarse(model)
-    options: dict[str, Any] = OPTIONS | {"epsilon": 0.2}
-    run_autoattack(model, images, model(images).argmax(dim=1), **options)
-    lines = told(capsys)
-    square = [line.split(": ")[2].rstrip("%") for line in lines if "FAB-T" in line or "SQUARE" in line]
-    broken = float(square[0]) - float(square[1])
-    assert lines[-1].startswith(f"autoattack: Square, which needs no gradients, broke {broken:.2f}% more: ")
+    scores = score_robustness(model, images, model(images).argmax(dim=1), ["autoattack"], epsilon=0.2, batch_size=4)
+    lines, check = told(capsys), scores.checks[-1]
+    before, after = (float(line.split(": ")[2].rstrip("%")) for line in lines[-2:])  # FAB-T and Square
+    assert (check.name, check.passed) == ("an attack without gradients finds no more", False)
+    assert check.found == f"Square, the last, broke another {before - after:.1f} % of the images"
     zero = [line for line in lines if "4 points with zero gradient" in line]
     assert len(zero) == 1, lines
 
@@ -104,7 +108,7 @@ def test_stopped_it_is_continued_where_it_was(
     counted: Counted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, images, labels = work()
-    expected = run_autoattack(model, images, labels, **OPTIONS)
+    expected, _ = run_autoattack(model, images, labels, **OPTIONS)
     batches, file = counted.done, tmp_path / "state.safetensors"
     assert batches > 4 and not torch.equal(expected, images)
     capsys.readouterr()
@@ -113,14 +117,14 @@ def test_stopped_it_is_continued_where_it_was(
         with pytest.raises(KeyboardInterrupt):
             run_autoattack(model, images, labels, **OPTIONS, file=file)
     counted.done, counted.interrupted_in = 0, 0
-    assert torch.equal(run_autoattack(model, images, labels, **OPTIONS, file=file), expected)
+    assert torch.equal(run_autoattack(model, images, labels, **OPTIONS, file=file)[0], expected)
     assert counted.done == batches - 3
     lines = told(capsys)
     assert lines[0] == f"autoattack: what is found is kept in {file}; the same command continues it"
     assert lines.count(f"autoattack: continues from {file}") == 2
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
     counted.done = 0
-    assert torch.equal(run_autoattack(model, images, labels, **OPTIONS, file=file), expected)
+    assert torch.equal(run_autoattack(model, images, labels, **OPTIONS, file=file)[0], expected)
     assert counted.done == 0, "all is known"
 
 
@@ -153,9 +157,9 @@ def test_what_another_work_left_is_not_used(
         save_file({"robust": torch.ones(8, dtype=torch.bool)}, file, metadata)
         reason = "it lacks 'attacked'"
     counted.interrupted_in = 0
-    expected = run_autoattack(model, images, labels, **options)
+    expected, _ = run_autoattack(model, images, labels, **options)
     capsys.readouterr()
-    assert torch.equal(run_autoattack(model, images, labels, **options, file=file), expected)
+    assert torch.equal(run_autoattack(model, images, labels, **options, file=file)[0], expected)
     assert told(capsys)[0].startswith(f"autoattack: begins anew, for {file} is not used: {reason}")
 
 

@@ -26,12 +26,13 @@ from tqdm import tqdm
 from mocse_timm.attacks.autoattack import ATTACKS, AutoAttackState, autoattack
 from mocse_timm.attacks.budget import Norm
 from mocse_timm.evaluation.output_files import write_whole
+from mocse_timm.evaluation.sanity import Check
 
 __all__ = ["run_autoattack", "state_file"]
 
 SECONDS_BETWEEN = 60  # two saves
 NEAR = 0.01  # two machines compute a model's logits far nearer than this; two models differ by more somewhere
-HIDDEN = 0.002  # if Square, which needs no gradients, breaks a larger share than this, they may have been hidden
+HIDDEN = 0.002  # share of the images that Square, which needs no gradients, may break after those that follow them
 
 
 def state_file(results_file: str) -> Path:
@@ -111,9 +112,6 @@ class _Progress:
         for place in range(self.told, len(counts)):
             what = f"robust accuracy after {ATTACKS[place - 1].upper()}" if place else "initial accuracy"
             _tell(f"{what}: {counts[place] / total:.2%}")
-        if self.told < len(counts) and state.attack is None and counts[-2] - counts[-1] > HIDDEN * total:
-            broken = (counts[-2] - counts[-1]) / total
-            _tell(f"Square, which needs no gradients, broke {broken:.2%} more: what the others follow may be hidden")
         if len(counts) > self.told:
             self.told = len(counts)
             self.close()
@@ -154,6 +152,12 @@ def _passing_on_warnings() -> Iterator[None]:
         logger.propagate = before[1]
 
 
+def _without_gradients(counts: list[int], total: int) -> Check:
+    broken = (counts[-2] - counts[-1]) / total
+    found = f"Square, the last, broke another {broken:.1%} of the images".replace("%", " %")
+    return Check("an attack without gradients finds no more", broken <= HIDDEN, found)
+
+
 def run_autoattack(
     model: nn.Module,
     images: Tensor,
@@ -164,8 +168,11 @@ def run_autoattack(
     batch_size: int,
     seed: int,
     file: Path | None = None,
-) -> Tensor:
-    """Return the images that AutoAttack finds, and say on stderr how far it is.
+) -> tuple[Tensor, list[Check]]:
+    """Return the images that AutoAttack finds and what Square says of the others; say on stderr how far it is.
+
+    If Square breaks images that the attacks before could not, these may have followed gradients that hide something:
+    the authors of AutoAttack warn of it, by the same bound.
 
     Args:
         model: maps images to logits (B, C), on the images' device.
@@ -188,15 +195,17 @@ def run_autoattack(
         told = options | {"pyautoattack": importlib.metadata.version("pyautoattack")}
         kept = _Kept(file, images, {"labels": labels.cpu(), "logits": logits}, told)
         state = kept.read()
-    progress = _Progress()
+    progress, counts = _Progress(), []
 
     def after_batch(state: AutoAttackState) -> None:
         if kept is not None:
             kept.write(state)
         progress.show(state)
+        counts[:] = state.counts
 
     try:
         with _passing_on_warnings():
-            return autoattack(model, images, labels, **options, state=state, after_batch=after_batch)
+            attacked = autoattack(model, images, labels, **options, state=state, after_batch=after_batch)
     finally:
         progress.close()
+    return attacked, [_without_gradients(counts, len(images))] if counts else []

@@ -118,11 +118,7 @@ def _attacked(
     budget: Budget,
     batch_size: int,
     seed: int,
-    autoattack_file: Path | None,
 ) -> Tensor:
-    if name == "autoattack":
-        options = {"epsilon": budget.epsilon, "norm": budget.norm, "batch_size": batch_size, "seed": seed}
-        return run_autoattack(model, images, labels, **options, file=autoattack_file)
     generator = torch.Generator().manual_seed(seed)
     options = {"epsilon": budget.epsilon, "generator": generator} | _options(name, budget.epsilon)
     if name == "router":
@@ -166,7 +162,7 @@ def score_robustness(
     seed: int = 0,
     autoattack_file: Path | None = None,
 ) -> RobustScores:
-    """Return the accuracy of ``model`` on ``images`` under each attack, with sanity checks made first.
+    """Return the accuracy of ``model`` on ``images`` under each attack, with sanity checks.
 
     Every attack but ``router`` works on the model's own cross-entropy; ``router`` only tries to change paths, and
     stands beside the others, never for them.
@@ -193,9 +189,15 @@ def score_robustness(
             0, len(images) - 1, min(CHECKED, len(images))
         ).long()  # of all classes, should they be sorted
         checks = check_gradients(model, images[some], labels[some], epsilon=epsilon, norm=norm)
-        attacked = {
-            name: _attacked(name, model, images, labels, budget, batch_size, seed, autoattack_file) for name in attacks
-        }
+        attacked = {}
+        for name in attacks:
+            if name == "autoattack":
+                options = {"epsilon": epsilon, "norm": norm, "batch_size": batch_size, "seed": seed}
+                found = run_autoattack(model, images, labels, **options, file=autoattack_file)
+                attacked[name] = found[0]
+                checks += found[1]
+            else:
+                attacked[name] = _attacked(name, model, images, labels, budget, batch_size, seed)
         routing = (
             _routing(model, images, labels, attacked, class_names, batch_size) if hasattr(model, "route") else None
         )

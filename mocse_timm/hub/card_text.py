@@ -155,7 +155,7 @@ def checks(results: Results) -> str:
         f"- {'passed' if check.passed else '**failed**'}: {check.name} ({check.found})"
         for check in results.robustness.checks
     ]
-    return "Do the attacks mean anything? Checks made before:\n\n" + "\n".join(lines) if lines else ""
+    return "Do the attacks mean anything? Checks:\n\n" + "\n".join(lines) if lines else ""
 
 
 def experts(results: Results) -> str:
