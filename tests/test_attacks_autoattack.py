@@ -94,8 +94,9 @@ def test_batch_by_batch_it_finds_what_pyautoattack_finds_and_goes_on_from_any_st
     assert states[-1].attack is None and states[-1].counts[-1] == int((answers == labels).sum())
     assert 0 < states[-1].counts[-1] < 6, "neither all nor none, or the test says little"
     for state in states[1], states[-3]:
-        draws = torch.get_rng_state()
-        assert torch.equal(autoattack(model, images, labels, **options, state=deepcopy(state)), expected)
+        draws, given = torch.get_rng_state(), deepcopy(state)
+        assert torch.equal(autoattack(model, images, labels, **options, state=given), expected)
+        assert given.attack is None, "it is the one that was taken to its end"
         assert torch.equal(torch.get_rng_state(), draws)
     with pytest.raises(BadInput, match=r"is of images \(7, 3, 5, 5\), not of \(2, 3, 5, 5\): leave it out"):
         autoattack(model, images[:2], labels[:2], **options, state=states[0])
