@@ -32,6 +32,7 @@ from mocse_timm.evaluation.corruption_setup import choose_source
 from mocse_timm.evaluation.corruption_source import Source
 from mocse_timm.evaluation.report import align
 from mocse_timm.evaluation.run import prepare
+from mocse_timm.evaluation.settings import check_flags
 from mocse_timm.models.mocse import MoCSE
 from mocse_timm.modes import evaluating
 
@@ -135,15 +136,16 @@ def measure(config: ValidateConfig) -> None:
 
     Raises:
         BadInput: if the model is no MoCSE with shared stages and an expert for each of at least 3 classes, or see
-            :func:`mocse_timm.evaluation.run.prepare`.
+            :func:`mocse_timm.evaluation.settings.check_flags` and :func:`mocse_timm.evaluation.run.prepare`.
     """
+    check_flags(config)
     scorer, data = prepare(config, Accelerator(), attacks=())
     model = scorer.model
     if not isinstance(model, MoCSE) or max(model.group_sizes) > 1 or not model.shared_stages or model.num_classes < 3:
         raise BadInput(f"{config.model} is no MoCSE with shared stages and an expert for each of at least 3 classes")
     source = choose_source(scorer, data)
     scorer.place()
-    with evaluating(model):
+    with evaluating(model), scorer.saying_what_does_not_fit():
         features, _, labels = hear_all(model, scorer.shared_loader(data.train))
         judge = Judge(model, fit_head(features, labels))
         features, scores, labels = hear_all(model, scorer.shared_loader(data.validation))

@@ -225,6 +225,10 @@ def test_corruptions_and_severities_are_read_in_the_usual_order() -> None:
             + ["--results-file", "a.json"],
             "--baseline and what is kept of --results-file during the attacks are the same file",
         ),
+        (
+            ["--checkpoint", "a-autoattack.safetensors", "--attack", "pgd1", "--results-file", "a.json"],
+            "--checkpoint and what is kept of AutoAttack are the same file",
+        ),
         (["--heatmap", "map.png"], "--heatmap is about corruptions; add --corruptions all"),
         (["--baseline", "a.json"], "--baseline is about corruptions; add --corruptions all"),
         (["--severities", "9"], "--severities is about corruptions; add --corruptions all"),

@@ -93,3 +93,5 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
         save_model(mixture(num_classes=10, **options), tmp_path / name)
         with pytest.raises(BadInput, match="no MoCSE with shared stages and an expert for each of at least 3 classes"):
             measure(ValidateConfig(str(tmp_path / name), dataset="digits", corruptions="fog"))
+    with pytest.raises(BadInput, match="--corruption-images must be at least 1, got 0"):
+        measure(ValidateConfig(str(tmp_path / "groups"), dataset="digits", corruptions="fog", corruption_images=0))

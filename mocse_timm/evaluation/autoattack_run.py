@@ -181,8 +181,8 @@ def run_autoattack(
         epsilon, norm: see :class:`mocse_timm.attacks.budget.Budget`.
         batch_size: images a step.
         seed: of every random draw.
-        file: keeps what was found, at most a batch or a minute old, and is continued from if it is there. It is left
-            to the caller to remove.
+        file: keeps what was found, up to the batch at work or a minute before it, and is continued from if it is there.
+            It is left to the caller to remove.
 
     Raises:
         BadInput: see :func:`mocse_timm.attacks.autoattack.autoattack`; also if the file cannot be written.
@@ -192,8 +192,8 @@ def run_autoattack(
     if file is not None:
         with torch.no_grad():
             logits = torch.cat([model(batch) for batch in images.split(batch_size)]).float().cpu()
-        told = options | {"pyautoattack": importlib.metadata.version("pyautoattack")}
-        kept = _Kept(file, images, {"labels": labels.cpu(), "logits": logits}, told)
+        stated = options | {"pyautoattack": importlib.metadata.version("pyautoattack")}
+        kept = _Kept(file, images, {"labels": labels.cpu(), "logits": logits}, stated)
         state = kept.read()
     progress, counts = _Progress(), []
 

@@ -111,13 +111,7 @@ def _options(name: str, epsilon: float) -> dict[str, Any]:
 
 
 def _attacked(
-    name: str,
-    model: Any,
-    images: Tensor,
-    labels: Tensor,
-    budget: Budget,
-    batch_size: int,
-    seed: int,
+    name: str, model: Any, images: Tensor, labels: Tensor, budget: Budget, batch_size: int, seed: int
 ) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     options = {"epsilon": budget.epsilon, "generator": generator} | _options(name, budget.epsilon)

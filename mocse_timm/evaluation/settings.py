@@ -12,6 +12,7 @@ from mocse_timm.attacks.budget import Budget
 from mocse_timm.checkpoints.by_name import run_folder
 from mocse_timm.checkpoints.config_json import read_config
 from mocse_timm.checks import BadInput
+from mocse_timm.evaluation.autoattack_run import state_file
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.evaluation.report import check_results_path
 
@@ -19,7 +20,7 @@ __all__ = ["check_flags", "complete", "flags_file", "refuse_idle", "without_atta
 
 LARGEST_SEED = 2**32 - 1
 PLAIN_SETS = ("digits", "cifar10", "cifar100")  # names that need nothing else and fetch nothing
-FILES = ("results_file", "corruption_table", "heatmap", "robustbench_json", "baseline")
+FILES = ("results_file", "corruption_table", "heatmap", "robustbench_json", "baseline", "checkpoint")
 
 
 def without_attacks(results_file: str) -> Path:
@@ -29,10 +30,11 @@ def without_attacks(results_file: str) -> Path:
 
 
 def _check_files_differ(config: ValidateConfig) -> None:
-    """Raise BadInput if what is written to one file would replace another output or the baseline."""
+    """Raise BadInput if what is written to one file would replace another output, the baseline or the weights."""
     files = {f"--{name.replace('_', '-')}": getattr(config, name) for name in FILES}
     if config.attack and config.results_file is not None:
         files["what is kept of --results-file during the attacks"] = without_attacks(config.results_file)
+        files["what is kept of AutoAttack"] = state_file(config.results_file)
     seen: dict[str, str] = {}
     for what, file in files.items():
         if file is not None and (other := seen.setdefault(os.path.realpath(file), what)) != what:
