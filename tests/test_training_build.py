@@ -18,6 +18,7 @@ from mocse_timm.training.build import _build_scheduler, build_model
 from mocse_timm.training.config import TrainConfig
 from mocse_timm.training.recipes import learning_rate
 from mocse_timm.training.results import public_command
+from mocse_timm.training.settings import check_flags
 
 
 def config_of(model: str, source: Path | str, **flags: Any) -> TrainConfig:
@@ -63,7 +64,7 @@ def test_the_rate_for_larger_steps_is_timms(opt: str, expected: float) -> None:
 def test_milestones_bring_the_rate_down() -> None:
     arguments = "--sched multistep --decay-milestones 2 3 --warmup-epochs 0 --epochs 4 --lr 1".split()
     config = parse_flags(TrainConfig, arguments, description="test")
-    config.check()
+    check_flags(config)
     phase: Any = SimpleNamespace(optimizer=torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0))
     scheduler = _build_scheduler(config, phase, updates_per_epoch=10)
     rates = []

@@ -21,6 +21,7 @@ from run_zoo import Runner, planned
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.flags import parse_flags
 from mocse_timm.training.config import TrainConfig
+from mocse_timm.training.settings import check_flags
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes"
@@ -228,7 +229,7 @@ def test_plan_and_recipes_name_each_other() -> None:
 def test_every_recipe_of_the_zoo_builds_and_can_be_scored(name: str) -> None:
     file, score = RECIPES / "zoo" / f"{name}.yaml", PLAN["recipes"][name]["score"]
     config = parse_flags(TrainConfig, ["--config", str(file)], description="")
-    config.check()
+    check_flags(config)
     assert config.seed == PLAN["recipes"][name]["seeds"][0], "its expected numbers are those of the first seed"
     source = config.model_kwargs.pop("backbone_pretrained", None)
     with torch.device("meta"):

@@ -1,24 +1,14 @@
 """The flags of train.py. Where timm has the same flag, it has the same name and meaning."""
 
-import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import tyro
 
 from mocse_timm.attacks.budget import Budget
-from mocse_timm.checkpoints.config_values import LARGEST_SIDE
-from mocse_timm.checks import BadInput
 from mocse_timm.flags import KeyValues, Pixels
 
 __all__ = ["TrainConfig"]
-
-# flags that nothing looks at in other recipes
-FLAGS_OF_RECIPES = {
-    ("pgd", "trades", "advmoe"): ("epsilon", "attack_norm", "attack_steps", "step_size"),
-    ("trades", "advmoe"): ("beta",),
-    ("advmoe",): ("balance_weight", "router_lr", "router_clip_grad", "router_objective"),
-}
 
 
 @dataclass(frozen=True)
@@ -203,66 +193,6 @@ class TrainConfig:
     """Steps between updates of the progress bar and checks of the loss."""
     log_with: str | None = None
     """A tracker that Accelerate knows, e.g. tensorboard."""
-
-    def check(self) -> None:
-        """Raise BadInput for a number out of its range."""
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if isinstance(value, float) and not math.isfinite(value):
-                raise BadInput(f"{self.flag(each.name)} is {value}: give a finite number")
-        counts = ("epochs", "batch_size", "grad_accum_steps", "val_interval", "log_interval", "lr_base_size")
-        for name in (*counts, "checkpoint_hist", "validation_batch_size"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give at least 1")
-        for name in (
-            "expert_loss_weight",
-            "aggregate_loss_weight",
-            "expert_positive_weight",
-            "weight_decay",
-            "warmup_epochs",
-            "min_lr",
-            "warmup_lr",
-            "decay_rate",
-            "workers",
-            "beta",
-            "balance_weight",
-            "jsd_weight",
-        ):
-            if getattr(self, name) < 0:
-                raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give 0 or more")
-        for name in ("lr", "lr_base", "clip_grad", "router_lr", "router_clip_grad", "decay_epochs"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise BadInput(f"{self.flag(name)} is {getattr(self, name)}: give more than 0")
-        if list(self.decay_milestones) != sorted(self.decay_milestones) or min(self.decay_milestones, default=1) < 1:
-            given = " ".join(map(str, self.decay_milestones))
-            raise BadInput(f"--decay-milestones is {given}: give epochs from 1 on, in ascending order")
-        if self.img_size is not None and self.img_size > LARGEST_SIDE:  # config.json, which tells it, would be refused
-            raise BadInput(f"--img-size is {self.img_size}: give at most {LARGEST_SIDE}")
-        if self.expert_loss_weight == self.aggregate_loss_weight == 0:
-            raise BadInput("--expert-loss-weight and --aggregate-loss-weight are both 0: nothing would be learned")
-        if self.recipe != "standard" and (self.mixup > 0 or self.cutmix > 0):
-            raise BadInput(f"--recipe {self.recipe} needs one label an image: leave out --mixup and --cutmix")
-        if self.jsd_loss != bool(self.aug_splits):
-            raise BadInput("--jsd-loss and --aug-splits go together: give both, such as --aug-splits 3, or neither")
-        if self.jsd_loss and self.recipe != "standard":
-            raise BadInput(f"--jsd-loss is for clean images: leave it out of --recipe {self.recipe}")
-        if not self.jsd_loss and self.jsd_weight != TrainConfig.jsd_weight:
-            raise BadInput(f"--jsd-weight is {self.jsd_weight} where there is no --jsd-loss: add that, or leave it out")
-        for recipes, names in FLAGS_OF_RECIPES.items():
-            idle = [n for n in names if self.recipe not in recipes and getattr(self, n) != getattr(TrainConfig, n)]
-            if idle:
-                meant, flag = " or ".join(recipes), self.flag(idle[0])
-                raise BadInput(f"{flag} is for --recipe {meant}: leave it out of --recipe {self.recipe}")
-        if self.layer_decay is not None and self.sched == "none":
-            raise BadInput("--layer-decay needs a schedule, which applies it: give --sched constant instead of none")
-        self.attack_budget()
-        count, unit = self.save_every
-        if not 0 < count < math.inf or (unit == "steps" and count != int(count)):
-            raise BadInput(f"--save-every is {count:g} {unit}: give a number above 0, and whole steps")
-        if not 0 <= self.smoothing < 1:
-            raise BadInput(f"--smoothing is {self.smoothing}: give a number from 0 to below 1")
-        if not 0 < self.model_ema_decay < 1:
-            raise BadInput(f"--model-ema-decay is {self.model_ema_decay}: give a number between 0 and 1")
 
     def attack_budget(self) -> Budget:
         """Return what the recipe's attack may do, with the defaults of its paper filled in."""

@@ -29,6 +29,7 @@ from mocse_timm.training.results import evaluate, public_command, summary_row, w
 from mocse_timm.training.resume import AUTO, find_run, load_state
 from mocse_timm.training.run_folder import RunFolder
 from mocse_timm.training.saver import Saver
+from mocse_timm.training.settings import check_flags
 from mocse_timm.training.signals import StopSignals
 
 __all__ = ["main", "train"]
@@ -174,7 +175,7 @@ def train(config: TrainConfig) -> Path:
         BadInput: if a flag, the data or the model cannot be used, or the loss stops being finite.
         Stopped: after Ctrl-C or SIGTERM; once training goes on, its state is saved first.
     """
-    config.check()
+    check_flags(config)
     check_launch()
     with StopSignals() as signals:
         accelerator = _accelerator(config)
