@@ -15,6 +15,7 @@ from mocse_timm.checkpoints.tensors import WEIGHTS
 from mocse_timm.checks import BadInput, command
 from mocse_timm.data import DataSplits, FileImages, MemoryImages, load_data
 from mocse_timm.evaluation.autoattack_run import state_file
+from mocse_timm.evaluation.classes import check_classes
 from mocse_timm.evaluation.computation import Computation, count_macs, describe_computation
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.evaluation.corruption_run import (
@@ -73,22 +74,6 @@ def _load_data(config: ValidateConfig, model: nn.Module, progress: bool) -> Data
         train_split=config.train_split or "train",
         val_split=config.val_split or "validation",
     )
-
-
-def _check_classes(model: nn.Module, data: DataSplits) -> None:
-    num_classes = int(getattr(model, "num_classes", 0))
-    if data.num_classes != num_classes:
-        raise BadInput(
-            f"data set {data.name!r} has {data.num_classes} classes, the model {num_classes}; "
-            "choose the data set the model was trained on"
-        )
-    saved = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
-    names = list(saved.values() if isinstance(saved, dict) else saved or ())
-    if sorted(names) == sorted(data.class_names) and names != list(data.class_names):
-        raise BadInput(
-            f"data set {data.name!r} has the model's classes in another order ({data.class_names[0]!r} first, the "
-            f"model has {names[0]!r}); number its classes as in training"
-        )
 
 
 def _chosen_split(config: ValidateConfig, data: DataSplits) -> MemoryImages | FileImages:
@@ -165,7 +150,7 @@ def prepare(config: ValidateConfig, accelerator: Accelerator, attacks: Sequence[
     _check_image_size(config, model)
     with accelerator.main_process_first():  # one downloads, the others find
         data = _load_data(config, model, accelerator.is_main_process)
-    _check_classes(model, data)
+    check_classes(model, data)
     return Scorer(config, model, device, accelerator), data
 
 

@@ -1,6 +1,7 @@
 """Losses as pure functions of tensors: none runs a model or touches an optimiser."""
 
 from mocse_timm.losses.consistency import consistency_loss as consistency_loss
+from mocse_timm.losses.distillation import distillation_loss as distillation_loss
 from mocse_timm.losses.mocse import MoCSELoss as MoCSELoss
 from mocse_timm.losses.mocse import expert_loss as expert_loss
 from mocse_timm.losses.mocse import mocse_loss as mocse_loss

@@ -10,7 +10,17 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["check_labels", "check_scores", "check_weight", "check_weights", "values_are_at_hand"]
+__all__ = [
+    "check_answers",
+    "check_labels",
+    "check_scores",
+    "check_weight",
+    "check_weights",
+    "log_probabilities",
+    "values_are_at_hand",
+]
+
+LOWEST = -1e4  # for the -inf that pads the experts of smaller groups: a probability of 0 with finite gradients
 
 
 def check_scores(name: str, scores: Tensor) -> None:
@@ -20,6 +30,16 @@ def check_scores(name: str, scores: Tensor) -> None:
             f"{name} must be floats of shape (B, K) for at least one image, got {scores.dtype} of shape "
             f"{tuple(scores.shape)}"
         )
+
+
+def check_answers(name: str, logits: Tensor) -> None:
+    """Raise ValueError unless ``logits`` are floats (B, K), or (B, ..., K) for several questions, of some images."""
+    check_scores(name, logits.flatten(1) if logits.ndim > 2 else logits)
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Return log softmax over the last dimension; of padding, -inf, a finite number whose probability is 0."""
+    return logits.clamp(min=LOWEST).log_softmax(dim=-1)
 
 
 def values_are_at_hand(tensor: Tensor) -> bool:

@@ -9,11 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mocse_timm.losses.batch import check_scores
+from mocse_timm.losses.batch import check_answers, log_probabilities
 
 __all__ = ["consistency_loss"]
-
-LOWEST = -1e4  # for the -inf that pads the experts of smaller groups: a probability of 0 with finite gradients
 
 
 def consistency_loss(logits: Sequence[Tensor]) -> Tensor:
@@ -38,12 +36,12 @@ def consistency_loss(logits: Sequence[Tensor]) -> Tensor:
     if len(logits) < 2:
         raise ValueError(f"consistency needs two or more versions of the images, got {len(logits)}")
     for version in logits:
-        check_scores("logits", version.flatten(1) if version.ndim > 2 else version)
+        check_answers("logits", version)
         if version.shape != logits[0].shape:
             raise ValueError(
                 f"all versions must have one shape, got {tuple(logits[0].shape)} and {tuple(version.shape)}"
             )
-    logs = torch.stack(list(logits)).clamp(min=LOWEST).log_softmax(dim=-1)  # (S, B, ..., K)
+    logs = log_probabilities(torch.stack(list(logits)))  # (S, B, ..., K)
     mean = logs.logsumexp(dim=0) - math.log(len(logits))
     divergences = (logs.exp() * (logs - mean)).sum(dim=-1).mean(dim=0)
     return divergences.flatten(1).sum(dim=1).mean() if divergences.ndim > 1 else divergences.mean()

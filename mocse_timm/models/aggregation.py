@@ -17,6 +17,7 @@ __all__ = [
     "aggregate",
     "class_log_odds",
     "confidence_log_odds",
+    "expert_answers",
     "split_classes",
     "stack_expert_logits",
 ]
@@ -135,3 +136,31 @@ def aggregate(expert_logits: Tensor, group_sizes: list[int], method: str) -> Ten
     if method == "confidence":
         return _own_classes(expert_logits.softmax(dim=2)[:, :, 1:], group_sizes)
     raise ValueError(f"aggregation must be one of log_odds, log_confidence, confidence, got '{method}'")
+
+
+def expert_answers(class_logits: Tensor, group_sizes: list[int]) -> Tensor:
+    """Return what a network that tells all classes would answer each expert: log-probabilities (B, E, G + 1).
+
+    For the expert of class n that is (log(1 - p_n), log p_n), p the softmax of ``class_logits``; "none of mine" is as
+    likely as all classes of other experts together. Padding is -inf.
+
+    Args:
+        class_logits: (B, C).
+        group_sizes: classes of each expert, E numbers that sum to C.
+
+    Raises:
+        ValueError: if there are not as many classes as the groups have.
+    """
+    if class_logits.ndim != 2 or class_logits.shape[1] != sum(group_sizes):
+        raise ValueError(
+            f"class logits must be (B, {sum(group_sizes)}) for groups of {group_sizes}, got {tuple(class_logits.shape)}"
+        )
+    log_probabilities = class_logits.log_softmax(dim=1)
+    answers: list[Tensor] = []
+    start = 0
+    for size in group_sizes:
+        before, own, after = log_probabilities.tensor_split((start, start + size), dim=1)
+        none = torch.cat([before, after], dim=1).logsumexp(dim=1, keepdim=True)
+        answers.append(torch.cat([none, own], dim=1))
+        start += size
+    return stack_expert_logits(answers, group_sizes)

@@ -201,11 +201,13 @@ def _check_backend(name: str) -> None:
         raise BadInput(f"--torchcompile {name}: no such backend{nearest(name, known)}; give one of {', '.join(known)}")
 
 
-def build_trainer(config: TrainConfig, model: nn.Module, accelerator: Accelerator, batches: int) -> Trainer:
+def build_trainer(
+    config: TrainConfig, model: nn.Module, accelerator: Accelerator, batches: int, teacher: nn.Module | None = None
+) -> Trainer:
     """Return the trainer with everything prepared by Accelerate and registered for its checkpoints."""
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     model = model.to(accelerator.device, memory_format=layout)  # pyright: ignore[reportCallIssue]  (not in torch's stubs)
-    phases = build_recipe(config, model, accelerator.num_processes)
+    phases = build_recipe(config, model, accelerator.num_processes, teacher)
     updates_per_epoch = -(-batches // config.grad_accum_steps)
     schedulers = [_build_scheduler(config, phase, updates_per_epoch) for phase in phases]
     schedulers = [scheduler for scheduler in schedulers if scheduler is not None]

@@ -66,6 +66,16 @@ class TrainConfig:
     jsd_weight: float = 12.0
     """Weight of --jsd-loss; of class experts, each one's divergence counts."""
 
+    kd_model_name: str | None = None
+    """A trained model that teaches this one: a run's folder, hf-hub:USER/NAME, or a timm name with published weights.
+    With class experts it is asked their questions, too."""
+    kd_temperature: float = 4.0
+    """Temperature of the teacher's and the model's answers, above 0; at 1 they count as they are."""
+    distill_loss_weight: float | None = None
+    """Weight of the teacher's answers; by default 1, or what --task-loss-weight leaves of 1."""
+    task_loss_weight: float | None = None
+    """Weight of the labels' loss beside a teacher's; by default 1."""
+
     recipe: Literal["standard", "pgd", "trades", "advmoe"] = "standard"
     """On clean images; on images attacked by PGD; TRADES; or AdvMoE's turns of experts and router."""
     epsilon: Pixels = 8 / 255
@@ -203,6 +213,13 @@ class TrainConfig:
             share * self.epsilon if self.step_size is None else self.step_size,
             self.attack_norm,
         )
+
+    def teaching_weights(self) -> tuple[float, float]:
+        """Return the weights of labels and teacher, by timm's rule: the labels' alone leaves the teacher the rest."""
+        task = 1.0 if self.task_loss_weight is None else self.task_loss_weight
+        if self.distill_loss_weight is not None:
+            return task, self.distill_loss_weight
+        return task, 1.0 if self.task_loss_weight is None else 1 - task
 
     @staticmethod
     def flag(name: str) -> str:

@@ -20,6 +20,7 @@ from mocse_timm.training.objectives import (
     cross_entropy_objective,
     ensemble_objective,
     mocse_objective,
+    taught_objective,
 )
 from mocse_timm.training.phases import Phase, PhaseLoss
 
@@ -109,8 +110,16 @@ def _advmoe(config: TrainConfig, model: nn.Module, lr: float, num_processes: int
     )
 
 
-def build_recipe(config: TrainConfig, model: nn.Module, num_processes: int = 1) -> tuple[Phase, ...]:
+def build_recipe(
+    config: TrainConfig, model: nn.Module, num_processes: int = 1, teacher: nn.Module | None = None
+) -> tuple[Phase, ...]:
     """Return the phases of the training that ``config`` asks for.
+
+    Args:
+        config: the flags.
+        model: what is trained.
+        num_processes: that train it together.
+        teacher: see :func:`mocse_timm.training.teacher.build_teacher`.
 
     Raises:
         BadInput: if the recipe or the objective does not fit the model, or timm refuses the optimiser.
@@ -118,9 +127,12 @@ def build_recipe(config: TrainConfig, model: nn.Module, num_processes: int = 1) 
     lr = learning_rate(config, num_processes)
     if config.recipe == "advmoe":
         return _advmoe(config, model, lr, num_processes)
-    loss: PhaseLoss = _objective(config, model)
+    objective = _objective(config, model)
+    loss: PhaseLoss = objective
     if config.jsd_loss:
-        loss = consistent_objective(_objective(config, model), config.aug_splits, config.jsd_weight)
+        loss = consistent_objective(objective, config.aug_splits, config.jsd_weight)
+    elif teacher is not None:
+        loss = taught_objective(objective, teacher, config.kd_temperature, *config.teaching_weights())
     elif config.recipe == "pgd":
         loss = pgd_objective(loss, config.attack_budget())
     elif config.recipe == "trades":

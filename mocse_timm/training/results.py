@@ -102,7 +102,12 @@ def _public(option: Any) -> Any:
 def public_command(trainer: Trainer, data: DataSplits) -> str:
     """Return the command that trains as ``trainer`` does, without private paths and addresses."""
     options = {name: _public(option) for name, option in trainer.config.model_kwargs.items()}
-    public = dataclasses.replace(trainer.config, dataset=data.public_name, model_kwargs=options)
+    public = dataclasses.replace(
+        trainer.config,
+        dataset=data.public_name,
+        model_kwargs=options,
+        kd_model_name=_public(trainer.config.kd_model_name),
+    )
     start = launcher(trainer.accelerator, public=True)
     return f"{start} train.py {changed_flags(public, leave_out=WHERE)}".strip()
 

@@ -31,6 +31,7 @@ from mocse_timm.training.run_folder import RunFolder
 from mocse_timm.training.saver import Saver
 from mocse_timm.training.settings import check_flags
 from mocse_timm.training.signals import StopSignals
+from mocse_timm.training.teacher import build_teacher
 
 __all__ = ["main", "train"]
 
@@ -186,7 +187,9 @@ def train(config: TrainConfig) -> Path:
         check_data(config, data, accelerator)
         model = build_model(config, data.num_classes)
         train_loader, validation_loader = build_loaders(config, data, accelerator)
-        trainer = build_trainer(config, model, accelerator, len(train_loader))
+        with accelerator.main_process_first():
+            teacher = build_teacher(config, data, accelerator.device)
+        trainer = build_trainer(config, model, accelerator, len(train_loader), teacher)
         set_seed(config.seed, device_specific=True)  # other dropout and mixing in every process
         with folder.held() if accelerator.is_main_process else nullcontext():
             accelerator.wait_for_everyone()

@@ -40,10 +40,12 @@ def _check_numbers(config: TrainConfig) -> None:
         "beta",
         "balance_weight",
         "jsd_weight",
+        "distill_loss_weight",
+        "task_loss_weight",
     ):
-        if getattr(config, name) < 0:
+        if getattr(config, name) is not None and getattr(config, name) < 0:
             raise BadInput(f"{config.flag(name)} is {getattr(config, name)}: give 0 or more")
-    for name in ("lr", "lr_base", "clip_grad", "router_lr", "router_clip_grad", "decay_epochs"):
+    for name in ("lr", "lr_base", "clip_grad", "router_lr", "router_clip_grad", "decay_epochs", "kd_temperature"):
         if getattr(config, name) is not None and getattr(config, name) <= 0:
             raise BadInput(f"{config.flag(name)} is {getattr(config, name)}: give more than 0")
     if list(config.decay_milestones) != sorted(config.decay_milestones) or min(config.decay_milestones, default=1) < 1:
@@ -60,6 +62,24 @@ def _check_numbers(config: TrainConfig) -> None:
         raise BadInput(f"--model-ema-decay is {config.model_ema_decay}: give a number between 0 and 1")
 
 
+def _check_teaching(config: TrainConfig) -> None:
+    """Refuse a teacher where none can teach, and flags of one where there is none."""
+    if config.kd_model_name is None:
+        for name in ("kd_temperature", "distill_loss_weight", "task_loss_weight"):
+            if getattr(config, name) != getattr(TrainConfig, name):
+                given = f"{config.flag(name)} is {getattr(config, name)}"
+                raise BadInput(f"{given} where there is no --kd-model-name: add that, or leave it out")
+        return
+    if config.recipe != "standard" or config.jsd_loss:
+        other = "--jsd-loss" if config.jsd_loss else f"--recipe {config.recipe}"
+        raise BadInput(f"--kd-model-name is for clean images, one version of each: leave it out of {other}")
+    task, distill = config.teaching_weights()
+    if distill < 0:
+        raise BadInput(f"--task-loss-weight {task} leaves the teacher {distill:g}: give --distill-loss-weight, too")
+    if task == distill == 0:
+        raise BadInput("--task-loss-weight and --distill-loss-weight are both 0: nothing would be learned")
+
+
 def _check_together(config: TrainConfig) -> None:
     """Refuse flags that do not go together."""
     if config.expert_loss_weight == config.aggregate_loss_weight == 0:
@@ -72,6 +92,7 @@ def _check_together(config: TrainConfig) -> None:
         raise BadInput(f"--jsd-loss is for clean images: leave it out of --recipe {config.recipe}")
     if not config.jsd_loss and config.jsd_weight != TrainConfig.jsd_weight:
         raise BadInput(f"--jsd-weight is {config.jsd_weight} where there is no --jsd-loss: add that, or leave it out")
+    _check_teaching(config)
     for recipes, names in FLAGS_OF_RECIPES.items():
         idle = [n for n in names if config.recipe not in recipes and getattr(config, n) != getattr(TrainConfig, n)]
         if idle:
