@@ -1,6 +1,7 @@
 """Train and score the models of the zoo: ``python recipes/run_zoo.py``, or ``make zoo``; resumable.
 
-``recipes/zoo.yaml`` names the recipes in their order, with their seeds and how each is scored. A recipe, beside it
+``recipes/zoo.yaml`` names the recipes in their order, with their seeds and how each is scored; ``later: 1`` for those
+that need what others' second seeds have trained. A recipe, beside it
 in ``zoo/NAME.yaml``, is trained in OUTPUT/NAME-seedN, scored there by validate.py with the flags of
 ``score/SCORE.yaml``, and its results are copied to the folder of cards: of the first seed to CARDS/NAME, beside
 the card, of the others to CARDS/NAME/seedN. What is done already is skipped, what was stopped continues.
@@ -50,6 +51,8 @@ class Run:
 def planned(plan: Path, names: Sequence[str] = ()) -> list[Run]:
     """Return the trainings of ``plan`` in order: first all recipes with their first seed, then with their second.
 
+    A recipe that is ``later`` by so many rounds has its first seed beside the others' second.
+
     Raises:
         ValueError: if one of ``names`` is not in the plan.
     """
@@ -58,12 +61,12 @@ def planned(plan: Path, names: Sequence[str] = ()) -> list[Run]:
         if name not in recipes:
             raise ValueError(f"there is no recipe {name!r} in {plan}; choose among {', '.join(recipes)}")
     chosen = {name: recipe for name, recipe in recipes.items() if not names or name in names}
-    rounds = max(len(recipe["seeds"]) for recipe in chosen.values())
+    rounds = max(len(recipe["seeds"]) + recipe.get("later", 0) for recipe in chosen.values())
     return [
         Run(name, recipe["seeds"][place], place == 0, recipe["score"])
-        for place in range(rounds)
+        for number in range(rounds)
         for name, recipe in chosen.items()
-        if place < len(recipe["seeds"])
+        if 0 <= (place := number - recipe.get("later", 0)) < len(recipe["seeds"])
     ]
 
 
@@ -123,21 +126,30 @@ class Runner:
         return ["--config", str(file), *(["--attack", ",".join(kept)] if kept != attacks else [])]
 
     def _weights(self, run: Run) -> list[str]:
-        """Return the flags of a recipe that begins with another's weights, which lie among the trainings.
+        """Return the flags of a recipe that begins with another's weights or is taught by it, from among the trainings.
 
         Raises:
-            RuntimeError: if that one is not done, and this one not begun.
+            RuntimeError: if that one is not done, and this one not begun; or begun, and to be taught on.
         """
         recipe = yaml.safe_load((self.recipes / "zoo" / f"{run.name}.yaml").read_text(encoding="utf-8"))
-        options = recipe.get("model_kwargs", {})
+        options, teacher = recipe.get("model_kwargs", {}), str(recipe.get("kd_model_name"))
         source = str(options.get("backbone_pretrained"))
-        if not source.startswith(OTHERS):
-            return []
+        begun = (self.output / run.folder / "states").is_dir()
+        flags: list[str] = []
+        if source.startswith(OTHERS):
+            other = self._done(source, "begins with the weights of", needed=not begun)
+            options = options | {"backbone_pretrained": other}
+            flags += ["--model-kwargs", *(f"{key}={value}" for key, value in options.items())]
+        if teacher.startswith(OTHERS):
+            flags += ["--kd-model-name", self._done(teacher, "is taught by")]
+        return flags
+
+    def _done(self, source: str, what: str, *, needed: bool = True) -> str:
+        """Return the name for timm of another recipe's weights, and see that they are there if ``needed``."""
         other = self.output / source.removeprefix(OTHERS)
-        if not (other / RESULTS[0]).is_file() and not (self.output / run.folder / "states").is_dir():
-            raise RuntimeError(f"begins with the weights of {other.name}, which is not done: run that recipe first")
-        options = options | {"backbone_pretrained": f"local-dir:{other}"}
-        return ["--model-kwargs", *(f"{key}={value}" for key, value in options.items())]
+        if needed and not (other / RESULTS[0]).is_file():
+            raise RuntimeError(f"{what} {other.name}, which is not done: run that recipe first")
+        return f"local-dir:{other}"
 
     def do(self, run: Run) -> str:
         """Train, score and keep the results of one run; return what was done.

@@ -145,6 +145,35 @@ def test_weights_of_another_recipe_are_looked_for_where_it_was_trained(tmp_path:
     assert flags["width=0.125"] == "--no-amp" and flags["--experiment"] == "second-seed3"
 
 
+def test_a_teacher_is_looked_for_where_it_was_trained_and_needed_to_the_end(tmp_path: Path) -> None:
+    recipes = {
+        "first": {"seconds": 0, "code": 0},
+        "second": {"seconds": 0, "code": 0, "kd_model_name": "local-dir:output/zoo/first-seed3"},
+    }
+    first, second = planned(write_plan(tmp_path, recipes, seeds=[3]))
+    runner = seeming_runner(tmp_path)
+    (tmp_path / "runs" / second.folder / "states").mkdir(parents=True)
+    with pytest.raises(RuntimeError, match="^is taught by first-seed3, which is not done: run that recipe first"):
+        runner.do(second)
+    runner.do(first)
+    runner.do(second)
+    flags = json.loads((tmp_path / "cards" / "second" / "config.json").read_text())
+    assert flags["--kd-model-name"] == f"local-dir:{tmp_path / 'runs' / 'first-seed3'}"
+
+
+def test_what_is_later_has_its_first_seed_beside_the_others_second(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path, {name: {"seconds": 0, "code": 0} for name in ("taught", "alone")}, seeds=[3, 4])
+    content = yaml.safe_load(plan.read_text())
+    content["recipes"]["taught"]["later"] = 1
+    plan.write_text(yaml.safe_dump(content, sort_keys=False))
+    assert [(run.folder, run.first) for run in planned(plan)] == [
+        ("alone-seed3", True),
+        ("alone-seed4", False),
+        ("taught-seed3", True),
+        ("taught-seed4", False),
+    ]
+
+
 def test_a_plan_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     failed = run(tmp_path / "nothing.yaml", "--dry-run")
     assert failed.returncode == 2 and "No such file or directory" in failed.stderr and "Traceback" not in failed.stderr
@@ -231,11 +260,11 @@ def test_every_recipe_of_the_zoo_builds_and_can_be_scored(name: str) -> None:
     config = parse_flags(TrainConfig, ["--config", str(file)], description="")
     check_flags(config)
     assert config.seed == PLAN["recipes"][name]["seeds"][0], "its expected numbers are those of the first seed"
-    source = config.model_kwargs.pop("backbone_pretrained", None)
+    sources = [config.model_kwargs.pop("backbone_pretrained", None), config.kd_model_name]
     with torch.device("meta"):
         timm.create_model(config.model, **config.model_kwargs)
-    if source is not None:  # trained by a recipe that comes before
-        order = [run.folder for run in planned(RECIPES / "zoo.yaml")]
-        assert order.index(source.removeprefix("local-dir:output/zoo/")) < order.index(f"{name}-seed0")
+    order = [run.folder for run in planned(RECIPES / "zoo.yaml")]
+    for source in filter(None, sources):  # trained by a recipe that comes before
+        assert order.index(source.removeprefix("local-dir:output/zoo/")) < order.index(f"{name}-seed{config.seed}")
     assert file.read_text().startswith(f"# python train.py --config recipes/zoo/{name}.yaml\n")
     parse_flags(ValidateConfig, ["RUN", "--config", str(RECIPES / "score" / f"{score}.yaml")], description="")
