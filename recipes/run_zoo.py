@@ -1,10 +1,10 @@
 """Train and score the models of the zoo: ``python recipes/run_zoo.py``, or ``make zoo``; resumable.
 
 ``recipes/zoo.yaml`` names the recipes in their order, with their seeds and how each is scored; ``later: 1`` for those
-that need what others' second seeds have trained. A recipe, beside it
-in ``zoo/NAME.yaml``, is trained in OUTPUT/NAME-seedN, scored there by validate.py with the flags of
-``score/SCORE.yaml``, and its results are copied to the folder of cards: of the first seed to CARDS/NAME, beside
-the card, of the others to CARDS/NAME/seedN. What is done already is skipped, what was stopped continues.
+that need what others' second seeds have trained. A recipe, beside it in ``zoo/NAME.yaml``, is trained in
+OUTPUT/NAME-seedN, scored there by validate.py with the flags of ``score/SCORE.yaml``, and its results are copied to the
+folder of cards: of the first seed to CARDS/NAME, beside the card, of the others to CARDS/NAME/seedN. What is done
+already is skipped, what was stopped continues.
 """
 
 import argparse

@@ -114,7 +114,9 @@ def _from_registry(name: str, options: dict[str, Any], checkpoint: Path | None, 
     except RuntimeError as error:
         raise BadInput(f"model {name!r} cannot be found among timm's weights: {error}") from None
     if published is None or not published.hf_hub_id:
-        raise BadInput(f"model {name!r} has no published weights; give a run's folder, or weights as FILE.safetensors")
+        raise BadInput(
+            f"model {name!r} has no published weights; give a run's folder, or validate.py --checkpoint FILE"
+        )
     repository = published.hf_hub_id
     if repository.endswith("/"):  # timm's way of saying: the repository has the model's own name
         repository += f"{published.architecture}.{published.tag}"

@@ -33,7 +33,7 @@ def build_teacher(config: TrainConfig, data: DataSplits, device: torch.device) -
         if image_channels(model) != config.in_chans:
             raise BadInput(f"it reads images of {image_channels(model)} channels, --in-chans is {config.in_chans}")
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        model = model.to(device, memory_format=layout).eval().requires_grad_(False)  # pyright: ignore[reportCallIssue]  (not in torch's stubs)
+        model = model.to(device, memory_format=layout).requires_grad_(False)  # pyright: ignore[reportCallIssue]  (not in torch's stubs)
         teacher = normalized(model).eval()
         _ask(teacher, torch.zeros(1, config.in_chans, size, size, device=device))
     except BadInput as error:
