@@ -10,6 +10,7 @@ import timm
 import torch
 
 import mocse_timm.training.run as run
+import mocse_timm.training.teacher as teacher
 from mocse_timm.checks import BadInput
 from mocse_timm.training.config import TrainConfig
 from mocse_timm.training.out_of_memory import out_of_memory_advice
@@ -124,3 +125,16 @@ def test_a_validation_in_too_little_memory_ends_with_advice(
     flags = "--model cifar_preact18 --model-kwargs width=0.125 --img-size 8 --batch-size 512 --epochs 1".split()
     assert run.main([*flags, "--output", str(tmp_path)]) == 2
     assert "in validation, 1024 images a batch: --validation-batch-size 512" in capsys.readouterr().err
+
+
+def test_a_teacher_in_too_little_memory_is_not_told_to_read_other_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = timm.create_model("cifar_preact18", width=0.125)
+    monkeypatch.setattr(model, "forward", lambda images: torch.empty(TOO_MUCH))
+    monkeypatch.setattr(teacher, "load_model", lambda name, pretrained: model)
+    flags = "--model cifar_preact18 --img-size 8 --kd-model-name large --output".split()
+    assert run.main([*flags, str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "--kd-model-name large: memory ran out at its first image of 8x8" in said and "cannot read" not in said
+    assert not list(tmp_path.iterdir())

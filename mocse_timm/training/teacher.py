@@ -7,6 +7,7 @@ from mocse_timm.checkpoints.by_name import load_model
 from mocse_timm.checks import BadInput
 from mocse_timm.data.splits import DataSplits
 from mocse_timm.evaluation.classes import check_classes
+from mocse_timm.evaluation.out_of_memory import is_out_of_memory
 from mocse_timm.models.normalized import image_channels, normalized
 from mocse_timm.training.build import image_size
 from mocse_timm.training.config import TrainConfig
@@ -20,8 +21,8 @@ def build_teacher(config: TrainConfig, data: DataSplits, device: torch.device) -
     It is in eval mode on ``device``, and no part of what is trained: nothing saves it, so a resumed run loads it again.
 
     Raises:
-        BadInput: if there is no such model or it has no weights, it tells other classes than ``data`` has, or it cannot
-            read images as large as those of the training.
+        BadInput: if there is no such model or it has no weights, it tells other classes than ``data`` has, it cannot
+            read images as large as those of the training, or memory runs out when it reads one.
     """
     name = config.kd_model_name
     if name is None:
@@ -48,6 +49,7 @@ def _ask(teacher: nn.Module, images: torch.Tensor) -> None:
             teacher(images)
     except Exception as error:  # of any class: these are other people's networks
         side, reason = images.shape[-1], " ".join(str(error).split())
-        raise BadInput(
-            f"it cannot read images of {side}x{side} ({reason:.300}); give --img-size its own size"
-        ) from error
+        fault, advice = "it cannot read images", "give --img-size its own size"
+        if is_out_of_memory(error):
+            fault, advice = "memory ran out at its first image", "take a smaller one"
+        raise BadInput(f"{fault} of {side}x{side} ({reason:.300}); {advice}") from error
