@@ -91,7 +91,6 @@ def _step(trainer: Trainer, phase: Phase, group: list[tuple[Tensor, Tensor]], su
             accelerator.backward(loss / len(group))
         means = {"loss": loss, "top1": _accuracy(logits, targets)} if first else {f"{phase.name}_loss": loss}
         sums.add(means | parts, len(targets))  # there may be several versions of each image
-        sums.images += len(targets) if first else 0
     if phase.clip_grad is not None:
         accelerator.unscale_gradients(phase.optimizer)
         free = {id(parameter) for part in phase.free for parameter in part.parameters()}

@@ -12,11 +12,14 @@ __all__ = ["EpochSums", "Progress"]
 
 
 class EpochSums:
-    """Means over an epoch's images, kept on the device so that no step waits for them."""
+    """Means over an epoch's images, kept on the device so that no step waits for them.
+
+    Each is over the images it was told for: flags that change in mid-epoch bring parts of the loss and end others.
+    """
 
     def __init__(self) -> None:
         self.totals: dict[str, Tensor] = {}
-        self.images = 0  # that the first phase saw; every phase sees the same
+        self.counts: dict[str, int] = {}  # images behind each of the totals
         self.seconds = 0.0  # that training took, saving and validation left out
 
     def add(self, values: Mapping[str, Tensor], images: int) -> None:
@@ -24,17 +27,24 @@ class EpochSums:
         for name, value in values.items():
             exact = torch.float32 if value.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
             self.totals[name] = self.totals.get(name, 0.0) + value.detach().to(exact) * images
+            self.counts[name] = self.counts.get(name, 0) + images
+
+    @property
+    def images(self) -> int:
+        """Images that the first phase, whose loss is ``loss``, saw; every phase sees the same."""
+        return self.counts.get("loss", 0)
 
     def _row(self) -> Tensor:
-        totals = list(self.totals.values())
-        return torch.stack([*totals, torch.full_like(totals[0], self.images)])
+        totals = torch.stack(list(self.totals.values()))
+        return torch.cat([totals, totals.new_tensor(list(self.counts.values()))])
 
     def means(self, accelerator: Accelerator | None = None) -> dict[str, float]:
         """Return the means so far, of this process or, with ``accelerator``, of all."""
         values = self._row()
         if accelerator is not None:
             values = cast(Tensor, accelerator.reduce(values, "sum"))
-        return dict(zip(self.totals, (values[:-1] / values[-1]).tolist(), strict=True))
+        totals, counts = values.chunk(2)
+        return dict(zip(self.totals, (totals / counts).tolist(), strict=True))
 
     def of_every_process(self, accelerator: Accelerator) -> dict[str, Any]:
         """Return what :meth:`restore` takes; every process takes part."""
@@ -48,10 +58,13 @@ class EpochSums:
         self.__init__()
         if saved["rows"]:
             exact = torch.float32 if accelerator.device.type == "mps" else torch.float64
-            *totals, images = saved["rows"][accelerator.process_index]
+            names, row = saved["names"], saved["rows"][accelerator.process_index]
+            totals, counts = row[: len(names)], row[len(names) :]
+            if len(counts) == 1:  # states of earlier versions have one for all
+                counts = counts * len(names)
             values = torch.tensor(totals, dtype=exact, device=accelerator.device)
-            self.totals = dict(zip(saved["names"], values.unbind(), strict=True))
-            self.images = int(images)
+            self.totals = dict(zip(names, values.unbind(), strict=True))
+            self.counts = dict(zip(names, map(int, counts), strict=True))
         self.seconds = saved["seconds"]
 
 
