@@ -13,7 +13,8 @@ from processes_training import CASES, Numbered, train_case
 from safetensors.torch import load_file
 
 import mocse_timm.training.run as run
-from mocse_timm.training.processes import launcher
+from mocse_timm.training.config import TrainConfig
+from mocse_timm.training.processes import check_launch, launcher
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +94,40 @@ def test_a_launch_that_splits_the_model_is_refused(
     assert run.main(["--output", str(tmp_path)]) == 2
     assert "each process holds all of it: launch with --multi_gpu instead" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("MIXED_PRECISION", "bf16", "asks for bf16 precision, but here the flags decide: give --amp"),
+        ("MIXED_PRECISION", "fp8", "or launch with --mixed_precision no"),
+        ("GRADIENT_ACCUMULATION_STEPS", "4", "gradient accumulation of 4, but here --grad-accum-steps does"),
+        ("DYNAMO_BACKEND", "INDUCTOR", "torch.compile by INDUCTOR, but here --torchcompile does"),
+    ],
+)
+def test_a_launch_that_decides_what_flags_decide_is_refused(
+    variable: str,
+    value: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_{variable}", value)
+    assert run.main(["--output", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_launch_that_agrees_with_the_flags_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in (
+        ("MIXED_PRECISION", "bf16"),
+        ("GRADIENT_ACCUMULATION_STEPS", "1"),
+        ("DYNAMO_BACKEND", "NO"),
+    ):
+        monkeypatch.setenv(f"ACCELERATE_{variable}", value)
+    check_launch(TrainConfig(amp=True))
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")  # what the launcher says unless it is told otherwise
+    check_launch(TrainConfig(amp=True))
+    check_launch(TrainConfig())

@@ -16,8 +16,9 @@ from timm.utils import distribute_bn
 from torch import Tensor, nn
 
 from mocse_timm.checks import BadInput
+from mocse_timm.training.config import TrainConfig
 
-__all__ = ["agreed", "check_launch", "check_same_folder", "launcher", "use_main_statistics"]
+__all__ = ["agreed", "check_launch", "check_same_folder", "launcher", "precision", "use_main_statistics"]
 
 Value = TypeVar("Value")
 
@@ -27,15 +28,27 @@ SPLITTING = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
 }
+# what it would do beside us, the value that means nothing, and our own flag for it
+DOUBLED = {
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("gradient accumulation of", "1", "--grad-accum-steps"),
+    "ACCELERATE_DYNAMO_BACKEND": ("torch.compile by", "no", "--torchcompile"),
+}
 
 
-def check_launch() -> None:
-    """Refuse to be launched for training that splits the model over the processes.
+def precision(config: TrainConfig) -> str:
+    """Return Accelerate's name for the precision that ``--amp`` and ``--amp-dtype`` ask for: no, bf16 or fp16."""
+    return {"bfloat16": "bf16", "float16": "fp16"}[config.amp_dtype] if config.amp else "no"
 
-    Without GPUs Accelerate would not split it either, and not say so. To be called before the Accelerator is made.
+
+def check_launch(config: TrainConfig) -> None:
+    """Refuse to be launched for what is not done here, or what the flags decide otherwise.
+
+    Without GPUs Accelerate would not split a model either, and not say so; nor would it say that a precision of the
+    launch gives way to the flags'. To be called before the Accelerator is made.
 
     Raises:
-        BadInput: if ``accelerate launch`` was told to use FSDP, DeepSpeed or Megatron-LM.
+        BadInput: if ``accelerate launch`` was told to use FSDP, DeepSpeed or Megatron-LM, a precision that ``config``
+            does not have, accumulated gradients or a compiler.
     """
     for variable, name in SPLITTING.items():
         if parse_flag_from_env(variable):
@@ -43,6 +56,16 @@ def check_launch() -> None:
                 f"accelerate launch asks for {name}, which splits the model over the processes, but here each process "
                 "holds all of it: launch with --multi_gpu instead, or answer no to it in 'accelerate config'"
             )
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
+    if asked.lower() not in ("no", precision(config)):
+        raise BadInput(
+            f"accelerate launch asks for {asked} precision, but here the flags decide: give --amp (with --amp-dtype "
+            "float16 for fp16), or launch with --mixed_precision no"
+        )
+    for variable, (name, nothing, flag) in DOUBLED.items():
+        asked = os.environ.get(variable) or nothing
+        if asked.lower() != nothing:
+            raise BadInput(f"accelerate launch asks for {name} {asked}, but here {flag} does: give that instead")
 
 
 def launcher(accelerator: Accelerator, *, public: bool = False) -> str:

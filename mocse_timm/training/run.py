@@ -24,7 +24,7 @@ from mocse_timm.training.config import TrainConfig
 from mocse_timm.training.loop import Trainer, train_epoch
 from mocse_timm.training.out_of_memory import out_of_memory_advice
 from mocse_timm.training.precision import bfloat16_is_emulated
-from mocse_timm.training.processes import agreed, check_launch, check_same_folder, use_main_statistics
+from mocse_timm.training.processes import agreed, check_launch, check_same_folder, precision, use_main_statistics
 from mocse_timm.training.results import evaluate, public_command, summary_row, write_results
 from mocse_timm.training.resume import AUTO, find_run, load_state
 from mocse_timm.training.run_folder import RunFolder
@@ -66,19 +66,20 @@ def _check_tracker(name: str) -> None:
 def _accelerator(config: TrainConfig) -> Accelerator:
     if config.log_with:
         _check_tracker(config.log_with)
-    precision = {"bfloat16": "bf16", "float16": "fp16"}[config.amp_dtype] if config.amp else "no"
     # the turns of AdvMoE leave half of the parameters without gradients
     exchange = DistributedDataParallelKwargs(find_unused_parameters=config.recipe == "advmoe")
     try:
         accelerator = Accelerator(
-            mixed_precision=precision,
+            mixed_precision=precision(config),
             log_with=config.log_with,
             project_dir=config.output,
             kwargs_handlers=[exchange],
         )
     except (ValueError, ImportError) as error:
         raise BadInput(f"Accelerate refuses these flags: {' '.join(str(error).split())}") from None
-    if precision == "fp16" and accelerator.device.type == "cpu":  # Accelerate would train in 32 bits and not say so
+    if (
+        precision(config) == "fp16" and accelerator.device.type == "cpu"
+    ):  # Accelerate would train in 32 bits and not say so
         raise BadInput("--amp-dtype float16 needs a GPU: use bfloat16 here")
     largest = 2**32 - accelerator.num_processes  # NumPy's seeds have 32 bits, and each process adds its number
     if not 0 <= config.seed <= largest:
@@ -177,7 +178,7 @@ def train(config: TrainConfig) -> Path:
         Stopped: after Ctrl-C or SIGTERM; once training goes on, its state is saved first.
     """
     check_flags(config)
-    check_launch()
+    check_launch(config)
     with StopSignals() as signals:
         accelerator = _accelerator(config)
         folder = agreed(lambda: RunFolder.for_run(config, image_size(config)), accelerator)
