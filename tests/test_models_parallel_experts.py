@@ -134,6 +134,33 @@ def test_a_graph_that_is_kept_can_be_differentiated_again(model: MoCSE) -> None:
     torch.testing.assert_close(torch.stack(rows), expected)
 
 
+def test_only_the_gradients_that_are_asked_for_are_computed(
+    model: MoCSE, in_turn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking for the images' alone, as an attack does; for one weight's and the images'; for all there are."""
+    weight, pictures = next(model.experts[1].parameters()), images().requires_grad_()
+    every = list(model.experts[0].parameters())
+    counts, ours = list[int](), torch.autograd.grad
+
+    def counted(outputs: Tensor, inputs: list[Tensor], *arguments: Any, **options: Any) -> Any:
+        counts.append(len(inputs))
+        return ours(outputs, inputs, *arguments, **options)
+
+    def asked(wanted: list[Tensor]) -> list[Tensor]:
+        return list(ours(model.eval()(pictures).sum(), wanted))
+
+    for wanted, expected in (([pictures], [1, 1, 1]), ([pictures, weight], [1, 1, 2])):
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.autograd, "grad", counted)
+            found = asked(wanted)
+        torch.testing.assert_close(found, in_turn(asked, wanted), rtol=1e-4, atol=1e-6)
+        assert sorted(counts) == expected
+        counts.clear()
+    monkeypatch.setattr(torch.autograd, "grad", counted)
+    model(pictures).sum().backward()
+    assert counts == [1 + len(every)] * 3
+
+
 def test_parameters_lent_for_one_pass_get_their_gradients(model: MoCSE, in_turn) -> None:
     def lent_gradients() -> dict[str, Tensor]:
         lent = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}

@@ -87,6 +87,14 @@ def _learning(experts: Sequence[nn.Module]) -> list[list[Tensor]]:
     return [[p for p in expert.parameters() if p.requires_grad] for expert in experts]
 
 
+def _is_asked_for(node: Any) -> bool:
+    """Return whether the backward pass under way takes a gradient to ``node``; to be called in its own thread."""
+    try:
+        return torch._C._will_engine_execute_node(node)
+    except RuntimeError:  # it does not tell of a tensor that torch.autograd.grad was given
+        return True
+
+
 class _Experts(torch.autograd.Function):
     """All experts as one operation: each builds a graph of its own in forward and differentiates it in backward."""
 
@@ -111,10 +119,13 @@ class _Experts(torch.autograd.Function):
             )
         wants_x = ctx.needs_input_grad[1]
         keeps = torch._C._autograd._get_current_graph_task_keep_graph()  # pyright: ignore[reportAttributeAccessIssue]  (no stub has it)
+        # an attack asks for the images' gradient alone; needs_input_grad does not tell
+        asked_for = map(_is_asked_for, (node for node, _ in ctx.next_functions[1:]))
+        parameters = [[p if next(asked_for) else None for p in of_expert] for of_expert in ctx.parameters]
 
         def differentiate(index: int) -> list[Tensor | None]:
             start, output = ctx.graphs[index]
-            inputs = [start if wants_x else None, *ctx.parameters[index]]
+            inputs = [start if wants_x else None, *parameters[index]]
             asked = [tensor for tensor in inputs if tensor is not None and tensor.requires_grad]  # some froze since
             options = {"allow_unused": True, "retain_graph": keeps}
             found = iter(torch.autograd.grad(output, asked, gradients[index], **options) if asked else ())
