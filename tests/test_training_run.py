@@ -148,6 +148,8 @@ def test_expert_loss_weight_zero_trains_on_the_aggregate_alone(tmp_path: Path) -
         (["--seed", "-1"], "--seed is -1: give a number from 0 to 4294967295"),
         (["--seed", "4294967296"], "--seed is 4294967296: give a number from 0 to 4294967295"),
         (["--torchcompile", "inductr"], "--torchcompile inductr: no such backend (did you mean 'inductor'?)"),
+        (["--drop", "1.5"], "--drop is 1.5: give a number from 0 to below 1"),
+        (["--layer-decay", "-0.5"], "--layer-decay is -0.5: give more than 0"),
         (["--sched", "step", "--decay-epochs", "0"], "--decay-epochs is 0.0: give more than 0"),
         (["--sched", "poly", "--decay-rate", "-1"], "--decay-rate is -1.0: give 0 or more"),
         (["--validation-batch-size", "-1"], "--validation-batch-size is -1: give at least 1"),

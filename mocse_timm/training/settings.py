@@ -45,7 +45,16 @@ def _check_numbers(config: TrainConfig) -> None:
     ):
         if getattr(config, name) is not None and getattr(config, name) < 0:
             raise BadInput(f"{config.flag(name)} is {getattr(config, name)}: give 0 or more")
-    for name in ("lr", "lr_base", "clip_grad", "router_lr", "router_clip_grad", "decay_epochs", "kd_temperature"):
+    for name in (
+        "lr",
+        "lr_base",
+        "clip_grad",
+        "router_lr",
+        "router_clip_grad",
+        "decay_epochs",
+        "kd_temperature",
+        "layer_decay",
+    ):
         if getattr(config, name) is not None and getattr(config, name) <= 0:
             raise BadInput(f"{config.flag(name)} is {getattr(config, name)}: give more than 0")
     if list(config.decay_milestones) != sorted(config.decay_milestones) or min(config.decay_milestones, default=1) < 1:
@@ -58,6 +67,8 @@ def _check_numbers(config: TrainConfig) -> None:
         raise BadInput(f"--save-every is {count:g} {unit}: give a number above 0, and whole steps")
     if not 0 <= config.smoothing < 1:
         raise BadInput(f"--smoothing is {config.smoothing}: give a number from 0 to below 1")
+    if config.drop is not None and not 0 <= config.drop < 1:
+        raise BadInput(f"--drop is {config.drop}: give a number from 0 to below 1")
     if not 0 < config.model_ema_decay < 1:
         raise BadInput(f"--model-ema-decay is {config.model_ema_decay}: give a number between 0 and 1")
 
