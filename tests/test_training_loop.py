@@ -147,3 +147,11 @@ def test_a_loss_that_is_not_a_number_ends_the_epoch_also_where_no_bar_is_shown()
     torch.nn.init.constant_(model.bias, math.nan)
     with pytest.raises(BadInput, match="the loss is nan in epoch 1, at step 4"):
         train_epoch(trainer(model), FixedBatches())
+
+
+def test_a_loss_that_is_not_a_number_is_named_with_its_step() -> None:
+    stands = trainer(linear())
+    stands.progress = Progress(epoch=1, step=10)
+    stands.check_losses({"loss": 1.0, "top1": math.nan})
+    with pytest.raises(BadInput, match="the loss is nan in epoch 2, at step 10: lower --lr"):
+        stands.check_losses({"loss": 1.0, "agreement_loss": math.nan})

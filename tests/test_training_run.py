@@ -15,8 +15,6 @@ from safetensors.torch import load_file
 
 import mocse_timm.training.results as results
 import mocse_timm.training.run as run
-from mocse_timm.checks import BadInput
-from mocse_timm.training.loop import _check_finite
 
 SMALL = "--model cifar_preact18 --model-kwargs width=0.125 --img-size 8 --epochs 2 --batch-size 256 --seed 3".split()
 MOCSE = "--model mocse_preact18 --model-kwargs expert_width=0.125 num_experts=3".split()
@@ -165,41 +163,6 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     assert message in error
     assert error.startswith("error: ") and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_saves_no_weights(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "run"
-    assert train(folder, "--lr", "1e30", "--warmup-epochs", "0") == 2
-    assert "lower --lr (it is 1e+30)" in capsys.readouterr().err
-    assert not (folder / "model.safetensors").exists()
-    assert train(folder, "--epochs", "1") == 0  # such a folder may be used again
-
-
-def test_weights_that_are_not_finite_stop_the_run_though_the_loss_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A batch norm's running variance is not used in training, so that nothing else shows it."""
-    ours = run.train_epoch
-
-    def spoil(trainer, *arguments):
-        means = ours(trainer, *arguments)
-        next(value for name, value in trainer.model.named_buffers() if name.endswith("running_var"))[3] = math.inf
-        return means
-
-    monkeypatch.setattr(run, "train_epoch", spoil)
-    folder = tmp_path / "run"
-    assert train(folder) == 2
-    error = capsys.readouterr().err
-    assert "after epoch 1 the model's tensor" in error and "running_var holds NaN or infinity: lower --lr" in error
-    assert not (folder / "model.safetensors").exists()
-
-
-def test_a_loss_that_is_not_a_number_is_named_with_its_step() -> None:
-    _check_finite(1.0, 0, 10, "lower --lr")
-    with pytest.raises(BadInput, match="the loss is nan in epoch 2, at step 10: lower --lr"):
-        _check_finite(math.nan, 1, 10, "lower --lr")
 
 
 def test_a_folder_with_a_run_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +56,35 @@ class Trainer:
             if progress.updates:
                 scheduler.step_update(progress.updates)
 
+    def check_losses(self, means: Mapping[str, float]) -> None:
+        """Refuse to go on where a loss among the ``means`` of the epoch, over all processes, is not finite.
+
+        Raises:
+            BadInput: with where the training stands, and what to change.
+        """
+        for loss in (value for name, value in means.items() if name.endswith("loss")):
+            if not math.isfinite(loss):
+                raise BadInput(f"the loss is {loss} {self._where}: {self.divergence_advice}")
+
+    def check_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Refuse to go on with ``tensors`` of the model, each behind its name, that are not finite.
+
+        The loss need not tell: it is of the step before, and a router of such weights still chooses.
+
+        Raises:
+            BadInput: with where the training stands, and what to change.
+        """
+        for name, tensor in tensors:
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise BadInput(
+                    f"the model's tensor {name} holds NaN or infinity {self._where}: {self.divergence_advice}"
+                )
+
+    @property
+    def _where(self) -> str:
+        epoch, step = self.progress.epoch, self.progress.step
+        return f"in epoch {epoch + 1}, at step {step}" if step else f"after epoch {epoch}"
+
     @property
     def divergence_advice(self) -> str:
         """What to change after a training that left the finite numbers."""
@@ -98,11 +127,6 @@ def _step(trainer: Trainer, phase: Phase, group: list[tuple[Tensor, Tensor]], su
         dispatch_clip_grad(parameters, phase.clip_grad, mode=phase.clip_mode)
     phase.optimizer.step()
     phase.optimizer.zero_grad()
-
-
-def _check_finite(loss: float, epoch: int, step: int, advice: str) -> None:
-    if not math.isfinite(loss):
-        raise BadInput(f"the loss is {loss} in epoch {epoch + 1}, at step {step}: {advice}")
 
 
 def _nothing() -> None:
@@ -153,8 +177,7 @@ def train_epoch(trainer: Trainer, loader: Loader, after_step: Callable[[], None]
         done += len(group)  # a bar that is not shown counts nothing
         if progress.step % config.log_interval == 0 or done == len(loader):
             means = sums.means(accelerator)  # a loss that is not finite, in any process, stays visible in the mean
-            for loss in (value for name, value in means.items() if name.endswith("loss")):
-                _check_finite(loss, progress.epoch, progress.step, trainer.divergence_advice)
+            trainer.check_losses(means)
             seconds = sums.seconds + time.perf_counter() - start
             speed = sums.images * accelerator.num_processes / seconds
             bar.set_postfix(loss=f"{means['loss']:.3f}", top1=f"{means['top1']:.1f}", img_s=f"{speed:.0f}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mocse_timm.checks import BadInput
 from mocse_timm.data.splits import DataSplits
@@ -42,16 +42,6 @@ WHERE = (
 LOCAL = "local-dir:"
 
 
-def _check_weights(trainer: Trainer, model: nn.Module) -> None:
-    """Refuse weights that are not finite: a router of such weights still chooses, and the scores look like scores."""
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise BadInput(
-                f"after epoch {trainer.progress.epoch + 1} the model's tensor {name} holds NaN or infinity: "
-                f"{trainer.divergence_advice}"
-            )
-
-
 def evaluate(trainer: Trainer, batches: Iterable[tuple[Tensor, Tensor]], class_names: tuple[str, ...]) -> Scores:
     """Return the scores on the validation images of all processes, of the averaged weights where there are any.
 
@@ -60,7 +50,7 @@ def evaluate(trainer: Trainer, batches: Iterable[tuple[Tensor, Tensor]], class_n
     """
     config, accelerator = trainer.config, trainer.accelerator
     model = normalized(trainer.ema.module if trainer.ema else trainer.model)
-    _check_weights(trainer, model)
+    trainer.check_weights(model.state_dict().items())
     try:
         predictions = predict(
             model,

@@ -127,13 +127,16 @@ class Saver:
         """Save everything that a continued run needs; every process takes part.
 
         Raises:
-            BadInput: if the disk refuses it; the states before stay.
+            BadInput: if the disk refuses it, or losses or weights are not finite; the states before stay.
         """
         accelerator, progress, files = self.trainer.accelerator, self.trainer.progress, self.folder.states
         now = (progress.epoch, progress.step)
         self._last_time = time.monotonic()
         if now == self._last_state:
             return
+        if progress.sums.totals:  # the loop looks at the loss less often
+            self.trainer.check_losses(progress.sums.means(accelerator))
+        self.trainer.check_weights(self.trainer.model.named_parameters())
         progress.saved_sums = progress.sums.of_every_process(accelerator)
         unfinished = files.unfinished(*now)
         try:
