@@ -119,6 +119,19 @@ def test_settings_of_layers_that_changed_since_the_last_pass_count(model: Any) -
         torch.testing.assert_close(value, twin.state_dict()[name], rtol=1e-9, atol=1e-12, msg=name)
 
 
+def test_batch_norms_alone_in_train_mode_keep_their_statistics(model: Any) -> None:
+    """As where statistics are estimated anew, or adapted to corrupted images."""
+    for layer in model.eval().experts.modules():
+        layer.training = isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)
+    twin, before = copy.deepcopy(model), copy.deepcopy(model.state_dict())
+    run_grouped(model, start(model))
+    in_turn(twin, start(twin))
+    changed = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
+    assert changed and all(name.endswith(("running_mean", "running_var", "num_batches_tracked")) for name in changed)
+    for name, value in twin.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-9, atol=1e-12, msg=name)
+
+
 @pytest.mark.parametrize("pool", ["avg", "max", "avgmax"])
 def test_every_pooling_that_keeps_channels_apart(pool: str) -> None:
     model = mocse(expert_width=0.125, global_pool=pool).eval()

@@ -160,7 +160,7 @@ class GroupedExperts:
                 _fill(layer, parts)
             shared = isinstance(twin.network.stem, nn.Identity)
             features = twin.network(torch.cat([x] * count, dim=1) if shared else x)
-            if twin.network.training:
+            if any(layer.training for layer in twin.layers):  # the batch norms alone, perhaps
                 _keep_statistics(twin.layers, rows)
         finally:
             for layer in twin.layers:
