@@ -123,6 +123,18 @@ def test_intermediates_of_the_trunk_stand_once() -> None:
     torch.testing.assert_close(first[0], features[0], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("indices", [[3, 0, 2], [2, 1], [3, 2]])
+def test_intermediates_come_in_the_networks_order_as_the_backbones_do(indices: list[int]) -> None:
+    model: Any = shared()
+    dense: Any = timm.create_model("cifar_preact18", width=0.125)
+    features = model.forward_intermediates(IMAGES, indices=indices, intermediates_only=True)
+    sides = [feature.shape[-1] for feature in dense.forward_intermediates(IMAGES, indices, intermediates_only=True)]
+    assert [feature.shape[-1] for feature in features] == sides == sorted(sides, reverse=True)
+    _, all_features = model.forward_intermediates(IMAGES)
+    for feature, index in zip(features, sorted(indices), strict=True):
+        torch.testing.assert_close(feature, all_features[index], rtol=0, atol=0)
+
+
 def test_same_layer_of_all_experts_learns_at_one_rate() -> None:
     model = shared(num_classes=2)
     optimizer = create_optimizer_v2(model, opt="sgd", lr=1.0, weight_decay=0.0, layer_decay=0.5)

@@ -187,6 +187,7 @@ class Mixture(nn.Module):
         Arguments are timm's: see :meth:`mocse_timm.models.cifar_net.CifarNet.forward_intermediates`.
         """
         taps, last_taken = feature_take_indices(len(self.feature_info), indices)
+        taps = sorted(taps)  # as timm's networks give them, whatever the order asked for
         shared = self.trunk.forward_stages(x)
         if len(self.experts) == 0 or (stop_early and last_taken < self.shared_stages):
             intermediates = [shared[tap + 1] for tap in taps]
