@@ -23,18 +23,20 @@ BEST_WEIGHTS = {
 
 
 def _of_data(facts: Facts, results: Results) -> Iterator[str]:
-    data = data_name(results.row.dataset)
+    data, trained = data_name(results.row.dataset), data_name(facts.training.dataset)
     if data.jpeg_copy:
+        both = "trained and scored" if trained.slug == data.slug else "scored"
         original = data.title.removesuffix(" (JPEG copy)")
         yield (
-            f"**A lossy copy.** The model was trained and scored on a copy of {original} whose images went through "
+            f"**A lossy copy.** The model was {both} on a copy of {original} whose images went through "
             f"JPEG. Compare accuracies with those of models on the same copy, not with published ones on {original}."
         )
     elif data.slug == "digits":
         yield "**A toy.** These digits are few and easy: high accuracy says that everything works, and no more."
-    if data_name(facts.training.dataset).slug != data.slug:
-        yield f"**Other data.** Training was on {data_name(facts.training.dataset).title}, scores are of {data.title}."
-    if results.row.split == "train":
+    if trained.slug != data.slug:
+        yield f"**Other data.** Training was on {trained.title}, scores are of {data.title}."
+    alike = trained.slug == data.slug or (trained.repository is not None and trained.repository == data.repository)
+    if results.row.split == "train" and alike:  # a copy has the same images
         yield "**Seen images.** The scores are of the split that the model was trained on: new images are harder."
 
 
