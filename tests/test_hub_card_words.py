@@ -115,3 +115,47 @@ def test_a_card_names_a_repository_that_may_be_whatever_the_folders_name(
     folder: str, name: str, tmp_path: Path
 ) -> None:
     assert f'"hf-hub:USER/{name}"' in write_card(make_run(tmp_path / folder)).read_text()
+
+
+def with_cfg(run: Path, **changes: object) -> Path:
+    for name, value in changes.items():
+        edit_json(run / "config.json", "pretrained_cfg", name, value=value)
+    return run
+
+
+def test_the_licence_is_that_of_config_json(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "cifar_preact18", experts=False)
+    card = build_card(run, repo_id=NAME)
+    assert "\nlicense: apache-2.0\n" in card and "\nApache-2.0." in card
+    card = build_card(with_cfg(run, license="cc-by-nc-4.0"), repo_id=NAME)
+    assert "\nlicense: cc-by-nc-4.0\n" in card and "\ncc-by-nc-4.0, as config.json has it." in card
+    assert "apache" not in card.lower()
+    card = build_card(with_cfg(run, license=None), repo_id=NAME)
+    assert "\nlicense:" not in card and "\nNo licence is stated: that of the weights" in card
+
+
+def test_one_of_timms_networks_is_not_called_ours(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "cifar_preact18", experts=False)
+    assert "import mocse_timm" in build_card(run, repo_id=NAME)
+    edit_json(run / "config.json", "architecture", value="resnet18")
+    edit_json(run / "config.json", "model_args", value={})
+    card = build_card(run, repo_id=NAME)
+    assert "One of timm's own networks." in card and "\nimport timm\nimport torch\n" in card
+    for phrase in ("import mocse_timm", "from_hub", "baselines", "pixels in [0, 1]"):
+        assert phrase not in card, phrase
+
+
+def test_data_that_were_only_scored_do_not_pass_for_those_of_the_training(tmp_path: Path) -> None:
+    def card(name: str, trained: str, split: str) -> str:
+        run = make_run(tmp_path / name, "cifar_preact18", {"dataset": trained}, experts=False)
+        edit_json(run / "results.json", "row", "split", value=split)
+        return build_card(run, repo_id=NAME)
+
+    same = card("same", "folder:cifar10_jpeg", "train")
+    assert "The model was trained and scored on a copy of CIFAR-10" in same and "**Seen images.**" in same
+    assert "**Other data.**" not in same
+    original = card("original", "cifar10", "train")  # other files of the same images
+    assert "The model was scored on a copy of CIFAR-10" in original and "**Seen images.**" in original
+    assert "**Other data.** Training was on CIFAR-10, scores are of CIFAR-10 (JPEG copy)." in original
+    assert "**Seen images.**" not in card("digits", "digits", "train")
+    assert "**Seen images.**" not in card("validation", "cifar10", "validation")

@@ -83,3 +83,30 @@ def test_a_source_without_weights_is_refused_by_its_own_argument(
     )
     with pytest.raises(ValueError, match=f"backbone_pretrained: '{named}' cannot be loaded .*; name a timm model"):
         timm.create_model(name, num_classes=3, backbone_pretrained=source)
+
+
+@pytest.mark.parametrize("license", ["cc-by-nc-4.0", None])
+@pytest.mark.parametrize(("name", "backbone"), [("mocse", "cifar_preact18"), ("advmoe", "cifar_resnet18")])
+def test_the_licence_of_the_first_weights_goes_along(
+    name: str, backbone: str, license: str | None, tmp_path: Path
+) -> None:
+    first: Any = timm.create_model(backbone, width=0.125)
+    first.pretrained_cfg["license"] = license
+    save_for_hf(first, str(tmp_path), safe_serialization=True)
+    options: dict[str, Any] = {"width" if name == "advmoe" else "expert_width": 0.125}
+    model: Any = timm.create_model(name, num_classes=3, backbone_pretrained=f"local-dir:{tmp_path}", **options)
+    assert model.pretrained_cfg.get("license") == license
+    again = tmp_path / "again"
+    again.mkdir()
+    save_for_hf(model, str(again), safe_serialization=True)
+    loaded: Any = timm.create_model(f"local-dir:{again}", pretrained=True)
+    assert loaded.pretrained_cfg.get("license") == license
+
+
+@pytest.mark.parametrize("prefix", ["local-dir:", "Local-Dir:"])
+def test_a_folder_that_holds_only_a_pickle_is_refused(source: Path, prefix: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((source / "config.json").read_bytes())
+    dense = timm.create_model(f"local-dir:{source}", pretrained=True)
+    torch.save(dense.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="holds no model.safetensors, and pickles are not read"):
+        experts_from(source, backbone_pretrained=f"{prefix}{tmp_path}")

@@ -14,7 +14,7 @@ import mocse_timm.models  # noqa: F401  (registers our models)
 from mocse_timm.checks import BadInput
 from mocse_timm.flags import parse_flags
 from mocse_timm.models.saving import save_model
-from mocse_timm.training.build import _build_scheduler, build_model
+from mocse_timm.training.build import _build_scheduler, build_model, build_trainer
 from mocse_timm.training.config import TrainConfig
 from mocse_timm.training.recipes import learning_rate
 from mocse_timm.training.results import public_command
@@ -41,6 +41,24 @@ def test_a_resumed_run_is_built_the_same_without_the_weights_it_began_with(
     assert torch.equal(resumed(images), begun(images))
     with pytest.raises(BadInput, match="backbone_pretrained: 'local-dir:/gone' cannot be loaded"):
         build_model(config_of(model, "/gone"), 3)
+
+
+def test_weights_that_began_at_random_are_not_under_the_licence_of_timms(tmp_path: Path) -> None:
+    theirs = timm.get_pretrained_cfg("convnextv2_atto")
+    assert theirs is not None and theirs.license == "cc-by-nc-4.0"
+    begun: Any = build_model(TrainConfig(model="convnextv2_atto"), 3)
+    assert begun.pretrained_cfg["license"] == "apache-2.0"
+    first: Any = timm.create_model("cifar_preact18", width=0.125)
+    first.pretrained_cfg["license"] = "mit"
+    save_model(first, tmp_path)
+    config = config_of("mocse", tmp_path)
+    begun = build_model(config, 3)
+    assert begun.pretrained_cfg["license"] == "mit"
+    trainer = build_trainer(config, begun, Accelerator(cpu=True), 10)
+    resumed_config = config_of("mocse", "/gone", resume="run")
+    resumed = build_trainer(resumed_config, build_model(resumed_config, 3), Accelerator(cpu=True), 10)
+    resumed.progress.load_state_dict(trainer.progress.state_dict())
+    assert resumed.progress.license == trainer.progress.license == "mit"
 
 
 @pytest.mark.parametrize("options", [{"model": "test_vit"}, {"model": "mocse", "backbone": "test_vit"}])

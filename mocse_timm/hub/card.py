@@ -49,7 +49,7 @@ def card_data(facts: Facts, results: Results, *, repo_id: str) -> ModelCardData:
     mixture = ["mixture-of-experts"] if facts.kind in ("mocse", "advmoe") else []
     repository = data_name(facts.training.dataset).repository
     return ModelCardData(
-        license="apache-2.0",
+        license=facts.license,
         library_name="mocse_timm",
         pipeline_tag="image-classification",
         tags=["timm", "image-classification", *mixture, "robustness", "mocse_timm"],
@@ -79,6 +79,7 @@ def card_values(facts: Facts, results: Results, repo_id: str) -> dict[str, Any]:
         "heatmap": HEATMAP,
         "architecture": facts.architecture,
         "kind": facts.kind,
+        "ours": facts.ours,
         "grouped": facts.grouped,
         "class_names": facts.class_names,
         "picture_mode": "L" if facts.in_chans == 1 else "RGB",
@@ -104,6 +105,7 @@ def card_values(facts: Facts, results: Results, repo_id: str) -> dict[str, Any]:
         "training": card_text.training(facts),
         "validate_command": results.computation.command,
         "costs": card_text.costs(results),
+        "licence": card_text.licence(facts),
         "citations": "\n\n".join(citations(facts)),
     }
 

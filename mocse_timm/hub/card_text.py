@@ -21,6 +21,7 @@ __all__ = [
     "costs",
     "experts",
     "introduction",
+    "licence",
     "measured_on",
     "router",
     "training",
@@ -42,6 +43,7 @@ WHAT = {
         "mixtures of class-specific experts."
     ),
     "dense": "A dense network: one of the baselines that mixtures of experts are measured against.",
+    "timm": "One of timm's own networks.",
 }
 WEIGHTS = {
     "last": "the weights of the last epoch",
@@ -58,7 +60,7 @@ def _size(results: Results) -> str:
 def introduction(facts: Facts, results: Results) -> str:
     """Say what the model is."""
     count = facts.options.get("num_experts")
-    what = WHAT[facts.kind].format(
+    what = WHAT[facts.kind if facts.ours else "timm"].format(
         experts=f"{count} experts that share out the classes" if facts.grouped else "one expert for each class",
         networks="networks" if count is None else f"{count} networks",
     )
@@ -188,6 +190,13 @@ def training(facts: Facts) -> str:
         f"Recipe `{told.recipe}`, {told.epochs} epochs on {data_name(told.dataset).title}, seed {told.seed}{where}; "
         f"{weights}." + (f" Software: {software}." if software else "")
     )
+
+
+def licence(facts: Facts) -> str:
+    """Say under which licence the weights are."""
+    if facts.license is None:
+        return "No licence is stated: that of the weights which the training began from holds."
+    return "Apache-2.0." if facts.license == "apache-2.0" else f"{facts.license}, as config.json has it."
 
 
 def costs(results: Results) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mocse_timm.checkpoints.config_json import read_config
+from mocse_timm.checkpoints.config_json import is_ours, read_config
 from mocse_timm.checks import BadInput
 from mocse_timm.hub.typed_json import from_json
 
@@ -56,7 +56,14 @@ class Facts:
     """Empty where they are not known."""
     options: dict[str, Any]
     """Arguments of the architecture beside classes and channels."""
+    license: str | None
+    """Of the weights, as timm's pretrained_cfg has it; None where it is not known."""
     training: _Training
+
+    @property
+    def ours(self) -> bool:
+        """Whether the architecture is this package's and not timm's."""
+        return is_ours(self.architecture)
 
     @property
     def kind(self) -> Kind:
@@ -102,5 +109,6 @@ def read_facts(folder: Path) -> Facts:
         in_chans=arguments.get("in_chans") or (cfg.get("input_size") or (3,))[0],
         class_names=tuple(names.values() if isinstance(names, Mapping) else names),
         options={name: value for name, value in arguments.items() if name not in NOT_OPTIONS},
+        license=cfg.get("license"),
         training=training,
     )

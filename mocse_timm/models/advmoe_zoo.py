@@ -40,7 +40,7 @@ def _create_advmoe(variant: str, pretrained: bool, *, backbone: str, **kwargs: A
     feature_cfg: dict[str, Any] = {"feature_cls": "getter"}
     if kwargs.get("features_only"):
         feature_cfg["out_indices"] = tuple(range(count_taps(backbone, kwargs.get("backbone_args"))))
-    return build_model_with_cfg(
+    model: Any = build_model_with_cfg(
         AdvMoE,
         variant,
         pretrained,
@@ -51,6 +51,9 @@ def _create_advmoe(variant: str, pretrained: bool, *, backbone: str, **kwargs: A
         backbone=backbone,
         **kwargs,
     )
+    if kwargs.get("backbone_pretrained") and not kwargs.get("features_only"):
+        model.pretrained_cfg["license"] = model.body.pretrained_cfg.get("license")
+    return model
 
 
 @register_model

@@ -1,5 +1,6 @@
 """Starting every expert of a MoCSE model from the weights of one trained network."""
 
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -7,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mocse_timm.models.cifar_net import CifarNet
+
+LOCAL, WEIGHTS = "local-dir:", "model.safetensors"
 
 __all__ = ["load_body_into_experts", "trained_backbone"]
 
@@ -32,6 +35,11 @@ def trained_backbone(source: str, **arguments: Any) -> nn.Module:
     Raises:
         ValueError: if there is no such model, or its weights cannot be had.
     """
+    folder = source[len(LOCAL) :] if source.lower().startswith(LOCAL) else None  # timm takes it in any case
+    if folder is not None and Path(folder).is_dir() and not (Path(folder) / WEIGHTS).is_file():
+        raise ValueError(
+            f"backbone_pretrained: {folder} holds no {WEIGHTS}, and pickles are not read: name another run"
+        )
     try:
         return timm.create_model(source, pretrained=True, **arguments)
     except torch.OutOfMemoryError:
@@ -45,7 +53,7 @@ def trained_backbone(source: str, **arguments: Any) -> nn.Module:
 
 
 def load_body_into_experts(experts: nn.ModuleList, source: str, outputs: int, arguments: dict[str, Any]) -> None:
-    """Copy the weights of ``source``, but for the classifier, into every expert.
+    """Copy the weights of ``source``, but for the classifier, into every expert, and note whose licence they have.
 
     Args:
         experts: networks of one architecture; their classifiers stay as they are.
@@ -57,7 +65,7 @@ def load_body_into_experts(experts: nn.ModuleList, source: str, outputs: int, ar
         ValueError: if the source is another architecture, another width, or wants other normalisation.
     """
     first = experts[0]
-    network = trained_backbone(source, num_classes=outputs, **arguments)
+    network: Any = trained_backbone(source, num_classes=outputs, **arguments)
     skipped = _classifier_keys(network)
     weights: dict[str, Tensor] = {k: v for k, v in network.state_dict().items() if k not in skipped}
     body = {key: value for key, value in first.state_dict().items() if key not in _classifier_keys(first)}
@@ -73,3 +81,5 @@ def load_body_into_experts(experts: nn.ModuleList, source: str, outputs: int, ar
             )
     for expert in experts:
         expert.load_state_dict({**expert.state_dict(), **weights})
+        begun: Any = expert
+        begun.pretrained_cfg = {**begun.pretrained_cfg, "license": network.pretrained_cfg.get("license")}

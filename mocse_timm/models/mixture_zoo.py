@@ -67,7 +67,7 @@ def _create(model_cls: type, variant: str, pretrained: bool, experts: int, *, ba
     feature_cfg: dict[str, Any] = {"feature_cls": "getter"}
     if kwargs.get("features_only"):
         feature_cfg["out_indices"] = tuple(range(count_taps(backbone, kwargs.get("backbone_args"))))
-    return build_model_with_cfg(
+    model = build_model_with_cfg(
         model_cls,
         variant,
         pretrained,
@@ -77,6 +77,9 @@ def _create(model_cls: type, variant: str, pretrained: bool, experts: int, *, ba
         backbone=backbone,
         **kwargs,
     )
+    if kwargs.get("backbone_pretrained") and not kwargs.get("features_only"):
+        model.pretrained_cfg["license"] = model.experts[0].pretrained_cfg.get("license")
+    return model
 
 
 def _create_mocse(variant: str, pretrained: bool, *, backbone: str, **kwargs: Any) -> MoCSE:

@@ -35,6 +35,7 @@ __all__ = [
     "image_size",
 ]
 
+LICENSE = "apache-2.0"  # of weights that began at random
 FIRST_WEIGHTS = ("backbone_pretrained", "checkpoint_path")  # options by which a model reads weights that are named
 
 
@@ -134,6 +135,8 @@ def build_model(config: TrainConfig, num_classes: int) -> nn.Module:
         raise BadInput(f"--model-kwargs {clash[0]}={given}: this follows from the data or has a flag of its own")
     try:
         model: Any = timm.create_model(config.model, pretrained=config.pretrained, **options, **_model_options(config))
+        if not config.pretrained and not any(config.model_kwargs.get(name) for name in FIRST_WEIGHTS):
+            model.pretrained_cfg["license"] = LICENSE  # not that of timm's weights, of which there are none here
         if config.grad_checkpointing:  # a model that cannot refuses by an assertion
             model.set_grad_checkpointing()
     except Exception as error:  # of any class: wherever an option of the wrong kind happens to be used first
@@ -220,6 +223,6 @@ def build_trainer(
         task.compile(backend=config.torchcompile)
     task, *optimizers = accelerator.prepare(task, *[phase.optimizer for phase in phases])
     phases = tuple(replace(phase, optimizer=o) for phase, o in zip(phases, optimizers, strict=True))
-    progress = Progress()
+    progress = Progress(license=getattr(model, "pretrained_cfg", {}).get("license"))
     accelerator.register_for_checkpointing(progress, *schedulers, *([ema] if ema else []))
     return Trainer(config, accelerator, task, model, phases, schedulers, progress, ema)

@@ -76,6 +76,7 @@ class Progress:
     step: int = 0  # optimiser steps of the epoch under way
     updates: int = 0  # optimiser steps of the whole training
     best_top1: float = float("-inf")  # of all validations, percent
+    license: str | None = None  # of the weights that the training began from; None where it is not known
     warned: bool = False  # that one expert gets nearly all images
     commands: list[tuple[int, int, str]] = field(default_factory=list)  # with the epoch and step at which each came
     sums: EpochSums = field(default_factory=EpochSums)
@@ -102,6 +103,7 @@ class Progress:
             "updates": self.updates,
             "best_top1": self.best_top1,
             "warned": self.warned,
+            "license": self.license,
             "commands": self.commands,
             "sums": self.saved_sums,
         }
@@ -111,3 +113,4 @@ class Progress:
         self.epoch, self.step, self.updates = state["epoch"], state["step"], state["updates"]
         self.best_top1, self.warned, self.saved_sums = state["best_top1"], state["warned"], state["sums"]
         self.commands = state.get("commands", [])  # states of earlier versions have none
+        self.license = state.get("license", self.license)

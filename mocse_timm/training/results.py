@@ -143,9 +143,10 @@ def write_results(
         BadInput: if the folder cannot be written.
     """
     epoch = trainer.progress.epoch
-    model = trainer.ema.module if trainer.ema else trainer.model
+    model: Any = trainer.ema.module if trainer.ema else trainer.model
     facts = _facts(trainer, data, scores)
     _correct_timm_facts(model, image_facts(trainer.config, data))
+    model.pretrained_cfg["license"] = trainer.progress.license
     folder.write_summary(epoch, means, summary_row(scores), trainer.learning_rate)
     with folder.writing():
         save_model(model, folder.path, facts=facts, class_names=data.class_names)
