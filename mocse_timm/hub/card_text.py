@@ -53,6 +53,10 @@ WEIGHTS = {
 }
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _size(results: Results) -> str:
     return f"{results.row.img_size}x{results.row.img_size}"
 
@@ -185,11 +189,10 @@ def training(facts: Facts) -> str:
     told = facts.training
     where = f" on {told.hardware}" if told.hardware else ""
     weights = WEIGHTS.get(told.weights, told.weights)
-    software = ", ".join(f"{name} {version}" for name, version in (told.versions or {}).items())
-    return (
-        f"Recipe `{told.recipe}`, {told.epochs} epochs on {data_name(told.dataset).title}, seed {told.seed}{where}; "
-        f"{weights}." + (f" Software: {software}." if software else "")
-    )
+    versions = ", ".join(f"{name} {version}" for name, version in (told.versions or {}).items())
+    software = f" Software: {versions}." if versions else ""
+    data, epochs = data_name(told.dataset).title, _count(told.epochs, "epoch")
+    return f"Recipe `{told.recipe}`, {epochs} on {data}, seed {told.seed}{where}; {weights}.{software}"
 
 
 def licence(facts: Facts) -> str:
@@ -210,7 +213,7 @@ def costs(results: Results) -> str:
     )
     return (
         f"{numbers}\n\nSpeed in inference, loading included, on {cost.hardware}: {cost.precision}{layout}, batches of "
-        f"{cost.batch_size} images, {cost.threads} threads{processes}."
+        f"{_count(cost.batch_size, 'image')}, {_count(cost.threads, 'thread')}{processes}."
     )
 
 
@@ -222,9 +225,8 @@ def commands(facts: Facts) -> str:
         return last
     lines = ["The training was continued with other flags; these commands made the weights, one after the other."]
     for part in earlier:
-        epochs = f"{part.epochs} epoch{'' if part.epochs == 1 else 's'}"
-        steps = f" and {part.steps} step{'' if part.steps == 1 else 's'}" if part.steps else ""
-        lines += [f"Until {epochs}{steps} were done:", f"```bash\n{_command(part.command)}\n```"]
+        steps = f" and {_count(part.steps, 'step')}" if part.steps else ""
+        lines += [f"Until {_count(part.epochs, 'epoch')}{steps} were done:", f"```bash\n{_command(part.command)}\n```"]
     return "\n\n".join([*lines, "From there on, with `--resume`:", last])
 
 
