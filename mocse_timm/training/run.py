@@ -77,9 +77,8 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         )
     except (ValueError, ImportError) as error:
         raise BadInput(f"Accelerate refuses these flags: {' '.join(str(error).split())}") from None
-    if (
-        precision(config) == "fp16" and accelerator.device.type == "cpu"
-    ):  # Accelerate would train in 32 bits and not say so
+    on_cpu = accelerator.device.type == "cpu"
+    if on_cpu and precision(config) == "fp16":  # Accelerate would train in 32 bits and not say so
         raise BadInput("--amp-dtype float16 needs a GPU: use bfloat16 here")
     largest = 2**32 - accelerator.num_processes  # NumPy's seeds have 32 bits, and each process adds its number
     if not 0 <= config.seed <= largest:
