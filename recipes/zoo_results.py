@@ -138,7 +138,10 @@ def read_tables(plan: Path) -> list[Table]:
 
 
 def _answers(results: Results, which: str) -> tuple[Any, NDArray[np.float64]] | None:
-    """Return what was scored, and (N,) how often each image was named right; None if that was not kept."""
+    """Return what was scored, and (N,) how often each image was named right; None if that was not kept.
+
+    Nor is there a mean over a part of its corruptions or severities: it would pass for the whole.
+    """
     robust, scores = results.robustness, results.corruptions
     if robust is not None and robust.images and which in robust.correct:
         same = (robust.images, robust.norm, robust.epsilon, robust.options.get(which))
@@ -148,7 +151,10 @@ def _answers(results: Results, which: str) -> tuple[Any, NDArray[np.float64]] | 
     same = (scores.images, scores.source, scores.corruptions, scores.severities)
     if which == "clean":
         return None if scores.clean_correct is None else (same, scores.clean_correct.astype(float))
-    found = scores.only([name for name in MEANS[which] if name in scores.corruptions]).per_image()
+    mean = scores.mean(which)
+    if mean is None or not mean.complete:
+        return None
+    found = scores.only(MEANS[which]).per_image()
     return None if found is None else (same, found)
 
 
@@ -175,7 +181,8 @@ def mean_difference(groups: Iterable[Sequence[tuple[Trained, Trained]]], which: 
             images before it.
 
     Returns:
-        None if there are none, or not all were scored on the same images.
+        None if there are none, or not all were scored on the same images, under all of the set's corruptions at all
+        severities.
     """
     rows, scored = list[NDArray[np.float64]](), list[Any]()
     for group in filter(None, groups):

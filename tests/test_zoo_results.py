@@ -11,6 +11,7 @@ from zoo_folder import SUMMARY, row, write_zoo
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
+from zoo_pairs import render_pairs, render_repeats
 from zoo_results import difference, read_recipes, read_tables, training_minutes
 from zoo_tables import render_table
 
@@ -78,15 +79,16 @@ def test_difference_needs_the_same_images(zoo: Path) -> None:
     assert difference(recipes["mixture"], recipes["later"], "benchmark") is None
 
 
-def test_difference_needs_the_same_severities(zoo: Path) -> None:
-    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
-    for folder in (zoo / "cards" / "dense", zoo / "cards" / "dense" / "seed6"):
-        scores = read_results(folder).corruptions
+@pytest.mark.parametrize("severities", [[1, 2], [1, 2, 3, 4, 5]])
+def test_two_severities_are_not_the_benchmark(zoo: Path, severities: list[int]) -> None:
+    for folder in ("dense", "dense/seed6", "mixture", "mixture/seed6"):
+        scores = read_results(zoo / "cards" / folder).corruptions
         assert scores is not None
-        edit_json(folder / "results.json", "corruptions", value=to_json(scores.only(scores.corruptions, [1, 2])))
-    others = read_recipes(zoo / "plan.yaml", zoo / "cards")
-    assert difference(others["dense"], others["dense"], "benchmark") is not None
-    assert difference(recipes["mixture"], others["dense"], "benchmark") is None
+        part = to_json(scores.only(scores.corruptions, severities))
+        edit_json(zoo / "cards" / folder / "results.json", "corruptions", value=part)
+    recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
+    assert (difference(recipes["mixture"], recipes["dense"], "benchmark") is None) == (len(severities) < 5)
+    assert difference(recipes["mixture"], recipes["dense"], "clean") is not None
 
 
 @pytest.mark.parametrize(
@@ -110,12 +112,17 @@ def test_difference_needs_the_same_source_and_the_same_attack(zoo: Path, part: s
 
 
 def test_fourteen_corruptions_are_not_the_15(zoo: Path) -> None:
-    for folder in (zoo / "cards" / "dense", zoo / "cards" / "dense" / "seed6"):
+    folders = [zoo / "cards" / name for name in ("dense", "dense/seed6", "mixture", "mixture/seed6")]
+    for folder in folders:
         scores = read_results(folder).corruptions
         assert scores is not None
         kept = [name for name in scores.corruptions if name != "frost"]
         edit_json(folder / "results.json", "corruptions", value=to_json(scores.only(kept)))
     recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
     assert difference(recipes["mixture"], recipes["dense"], "benchmark") is None
-    dense = row(render_table(read_tables(zoo / "plan.yaml")[0], recipes), "dense")
-    assert dense["15"] == dense["19"] == dense["weather"] == "" != dense["noise"]
+    assert difference(recipes["mixture"], recipes["dense"], "noise") is not None
+    table = row(render_table(read_tables(zoo / "plan.yaml")[0], recipes), "mixture")
+    assert table["noise"] and not {"15", "19", "weather", "15, less dense"} & set(table)
+    pair = render_pairs([("mixture", "dense")], recipes).splitlines()[4].split("|")
+    repeat = render_repeats([], recipes).splitlines()[4].split("|")
+    assert pair[1].strip() == "`mixture` less `dense`" and pair[4].strip() == repeat[3].strip() == ""
