@@ -123,6 +123,14 @@ def with_cfg(run: Path, **changes: object) -> Path:
     return run
 
 
+def test_a_licence_that_the_hub_does_not_know_is_other_with_its_name(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "cifar_preact18", experts=False)
+    for name, written in (("dinov3-license", "dinov3-license"), ("Our Own, 2026", "our-own-2026")):
+        card = build_card(with_cfg(run, license=name), repo_id=NAME)
+        assert f"\nlicense: other\nlicense_name: {written}\n" in card and f"\n{name}, as config.json has it." in card
+    assert "\nlicense: mit\n" in build_card(with_cfg(run, license="MIT"), repo_id=NAME)
+
+
 def test_the_licence_is_that_of_config_json(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "cifar_preact18", experts=False)
     card = build_card(run, repo_id=NAME)

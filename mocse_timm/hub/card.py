@@ -21,6 +21,7 @@ from mocse_timm.hub.card_scores import eval_results
 from mocse_timm.hub.citations import citations
 from mocse_timm.hub.data_names import data_name
 from mocse_timm.hub.facts import Facts, read_facts
+from mocse_timm.hub.license_names import license_metadata
 from mocse_timm.hub.results import Results, read_results, refuse_other_build, refuse_other_weights
 
 __all__ = [
@@ -49,7 +50,7 @@ def card_data(facts: Facts, results: Results, *, repo_id: str) -> ModelCardData:
     mixture = ["mixture-of-experts"] if facts.kind in ("mocse", "advmoe") else []
     repository = data_name(facts.training.dataset).repository
     return ModelCardData(
-        license=facts.license,
+        **license_metadata(facts.license),
         library_name="mocse_timm",
         pipeline_tag="image-classification",
         tags=["timm", "image-classification", *mixture, "robustness", "mocse_timm"],
