@@ -70,6 +70,21 @@ def test_our_own_cards_are_understood(hub: HubServer, tmp_path: Path) -> None:
     assert (model.accuracy, model.corrupted) == (round(clean_scores(experts=True).top1, 2), round(mean.top1, 2))
 
 
+def test_a_part_of_the_corruptions_is_not_the_15(hub: HubServer, tmp_path: Path) -> None:
+    whole = corrupted()
+    parts = {
+        "14": whole.only([name for name in whole.corruptions if name != "frost"]),
+        "3": whole.only(whole.corruptions[:3]),
+        "mild": whole.only(whole.corruptions, [1, 2]),
+    }
+    for name, scores in parts.items():
+        card = build_card(make_run(tmp_path / name, corruptions=scores), repo_id=f"alice/{name}")
+        hub.add(f"alice/{name}", {"README.md": card.encode()})
+        assert "config: mean of" in card and "config: mean of 15 corruptions" not in card
+    assert "config: mean of 15 of 15 corruptions, severities 1 2" in card
+    assert {model.name: model.corrupted for model in list_models()} == {f"alice/{name}": None for name in parts}
+
+
 ODD = "[{{name: m, results: [{{task: {{type: t}}, dataset: {}, metrics: [{{type: accuracy, value: {}}}]}}]}}]"
 ODD_VALUES = [ODD.format("{type: d, name: n}", value) for value in (".nan", ".inf", "1e300", "-1", "9" * 400)]
 

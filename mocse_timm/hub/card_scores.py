@@ -4,11 +4,13 @@ The Hub merges entries of one task, data set type, configuration and split, and 
 So every corruption and attack has a configuration of its own.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from huggingface_hub import EvalResult
 
-from mocse_timm.evaluation.corruption_scores import CorruptionScores
+from mocse_timm.corruptions.names import SEVERITIES
+from mocse_timm.evaluation.corruption_scores import CorruptionScores, Mean
 from mocse_timm.evaluation.robustness import RobustScores
 from mocse_timm.hub.data_names import DataName, corrupted_name, data_name
 from mocse_timm.hub.results import Results
@@ -51,14 +53,22 @@ def _entry(
     )
 
 
+def _mean_config(mean: Mean, severities: Sequence[int]) -> str:
+    """Return the configuration of a mean: a part of the corruptions or severities is never called as the whole is."""
+    if mean.complete:
+        return f"mean of {mean.corruptions.split()[-1]} corruptions"
+    only = "" if set(severities) == set(SEVERITIES) else f", severities {' '.join(map(str, severities))}"
+    return f"mean of {mean.corruptions} corruptions{only}"
+
+
 def _corrupted(scores: CorruptionScores) -> list[EvalResult]:
     data = corrupted_name(data_name(scores.dataset), scores.source)
     common = {"severities": " ".join(map(str, scores.severities)), "num_images": scores.num_images}
     entries = []
-    for which, number in (("benchmark", 15), ("all", 19)):
+    for which in ("benchmark", "all"):
         mean = scores.mean(which)
         if mean is not None:
-            title, config = f"mean accuracy, {mean.corruptions} corruptions, %", f"mean of {number} corruptions"
+            title, config = f"mean accuracy, {mean.corruptions} corruptions, %", _mean_config(mean, scores.severities)
             arguments = {"corruptions": mean.corruptions} | common
             entries.append(_entry(data, scores.split, title, mean.top1, arguments, config=config))
     for name, line in zip(scores.corruptions, scores.top1, strict=True):

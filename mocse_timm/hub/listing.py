@@ -32,7 +32,7 @@ class ListedModel:
     accuracy: float | None
     """Percent of clean images, where the card's model-index has it."""
     corrupted: float | None
-    """Mean percent over the 15 corruptions of CIFAR-10-C's benchmark, where the card's model-index has it."""
+    """Mean percent over the 15 corruptions of CIFAR-10-C's benchmark, where the card's model-index has it for all."""
 
 
 def _claimed(model_index: Any) -> dict[str | None, float]:
