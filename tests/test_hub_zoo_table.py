@@ -125,9 +125,21 @@ def test_a_page_of_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_number_that_no_file_holds_cannot_be_written(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo_table, "HEAD", "Ours is better by 12.34 points.\n")
+    monkeypatch.setattr(zoo_table, "millions", lambda number: "12.34 M")
     with pytest.raises(BadInput, match=r"would say 12\.34"):
         build_zoo_table(zoo)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "folder:cifar10_jpeg"])
+@pytest.mark.parametrize("attacks", [True, False])
+def test_a_zoo_without_corruptions_has_a_page_without_their_columns(
+    tmp_path: Path, dataset: str, attacks: bool
+) -> None:
+    robust = attacked(names=("pgd50",)) if attacks else None
+    make_run(tmp_path / "20.125", "cifar_preact18", {"dataset": dataset}, dataset=dataset, robustness=robust)
+    with_attack = ["PGD, 50 steps, Linf 8/255"] if attacks else []
+    columns = list(cells(build_zoo_table(tmp_path), "20.125"))  # a name that is a number claims nothing
+    assert columns == ["model", "clean", *with_attack, "MMACs", "parameters", "images/s", "on"]
 
 
 def test_an_incomplete_mean_says_so(zoo: Path) -> None:
