@@ -28,6 +28,12 @@ class DataName:
     """Whether it is a copy of a known set whose images went through JPEG."""
 
 
+def _begins(name: str, known: str) -> bool:
+    """Return whether ``name`` begins with a known one, and not with a further number: CIFAR-10.1 is other images."""
+    further = r"(?!\.?\d)" if known[-1].isdigit() else ""
+    return re.match("[^a-z0-9]*".join(known) + further, name.lower()) is not None
+
+
 def data_name(public_name: str) -> DataName:
     """Return the names of the data set that results.json and config.json call ``public_name``.
 
@@ -37,7 +43,7 @@ def data_name(public_name: str) -> DataName:
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "images"
     plain = slug.replace("-", "")
     for beginning, (title, repository) in KNOWN.items():
-        if source == "hfds/" or not plain.startswith(beginning):
+        if source == "hfds/" or not _begins(name, beginning) or (source and repository is None):
             continue
         jpeg = re.search(r"jpe?g", plain) is not None
         copy = " (JPEG copy)" if jpeg else f" (folder {name})" if plain != beginning else ""
