@@ -186,7 +186,7 @@ def card_of(tmp_path: Path, model: str = "mocse_preact18", facts: dict | None = 
 def test_limits_follow_from_the_facts(tmp_path: Path) -> None:
     bare = card_of(tmp_path / "bare", experts=True, dataset="cifar10", facts={"dataset": "cifar10"})
     assert "**Corruptions** have not been measured" in bare and "**Attacks** have not been measured" in bare
-    assert "There is one seed (3)" in bare
+    assert "The numbers are of one seed, 3." in bare
     assert not any(
         word in bare for word in ("JPEG", "Generated", "A part of the images", "Standard errors", "AutoAttack")
     )

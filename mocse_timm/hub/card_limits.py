@@ -45,8 +45,8 @@ def _of_seeds(facts: Facts, results: Results) -> Iterator[str]:
     not_chosen = f" No checkpoint was picked by its score: {chosen}." if chosen else ""
     errors = " Standard errors are over the images alone." if results.corruptions is not None else ""
     yield (
-        f"**One training.** There is one seed ({facts.training.seed}), so how far another training would land from "
-        f"these numbers is not known; tenths of a point mean nothing.{not_chosen}{errors}"
+        f"**One training.** The numbers are of one seed, {facts.training.seed}. Another training would land elsewhere, "
+        f"and how far they do not say; tenths of a point mean nothing.{not_chosen}{errors}"
     )
 
 
