@@ -14,60 +14,29 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
+from typing import Any
 
 import yaml
+from zoo_plan import RESULTS, Run, planned
+
+from mocse_timm.checks import BadInput
 
 ROOT = Path(__file__).parents[1]
 OTHERS = "local-dir:output/zoo/"  # how recipes name the weights of others, which lie in the folder of trainings
-RESULTS = ("results.json", "config.json", "summary.csv")  # the first is copied last: where it is, all are
 
 
-@dataclass(frozen=True)
-class Run:
-    """One training of one recipe."""
-
-    name: str
-    seed: int
-    first: bool
-    """Whether its seed is the recipe's first, whose model gets the card."""
-    score: str
-    """The flags to score it with: a file in recipes/score."""
-
-    @property
-    def folder(self) -> str:
-        """Its folder among the trainings."""
-        return f"{self.name}-seed{self.seed}"
-
-    def card(self, cards: Path) -> Path:
-        """Return where its results are kept."""
-        return cards / self.name if self.first else cards / self.name / f"seed{self.seed}"
-
-
-def planned(plan: Path, names: Sequence[str] = ()) -> list[Run]:
-    """Return the trainings of ``plan`` in order: first all recipes with their first seed, then with their second.
-
-    A recipe that is ``later`` by so many rounds has its first seed beside the others' second.
-
-    Raises:
-        ValueError: if one of ``names`` is not in the plan.
-    """
-    recipes = yaml.safe_load(plan.read_text(encoding="utf-8"))["recipes"]
-    for name in names:
-        if name not in recipes:
-            raise ValueError(f"there is no recipe {name!r} in {plan}; choose among {', '.join(recipes)}")
-    chosen = {name: recipe for name, recipe in recipes.items() if not names or name in names}
-    rounds = max(len(recipe["seeds"]) + recipe.get("later", 0) for recipe in chosen.values())
-    return [
-        Run(name, recipe["seeds"][place], place == 0, recipe["score"])
-        for number in range(rounds)
-        for name, recipe in chosen.items()
-        if 0 <= (place := number - recipe.get("later", 0)) < len(recipe["seeds"])
-    ]
+def _settings(file: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RuntimeError(f"{file} cannot be read ({' '.join(str(error).split())})") from None
+    if not isinstance(found, dict):
+        raise RuntimeError(f"{file} does not hold 'flag: value' lines")
+    return found
 
 
 @dataclass
@@ -121,7 +90,7 @@ class Runner:
     def _score(self, run: Run) -> list[str]:
         """Return the flags that say how ``run`` is scored."""
         file = self.recipes / "score" / f"{run.score}.yaml"
-        attacks = yaml.safe_load(file.read_text(encoding="utf-8")).get("attack", "").split(",")
+        attacks = _settings(file).get("attack", "").split(",")
         kept = [name for name in attacks if self.autoattack or name != "autoattack"]
         return ["--config", str(file), *(["--attack", ",".join(kept)] if kept != attacks else [])]
 
@@ -131,7 +100,7 @@ class Runner:
         Raises:
             RuntimeError: if that one is not done, and this one not begun; or begun, and to be taught on.
         """
-        recipe = yaml.safe_load((self.recipes / "zoo" / f"{run.name}.yaml").read_text(encoding="utf-8"))
+        recipe = _settings(self.recipes / "zoo" / f"{run.name}.yaml")
         options, teacher = recipe.get("model_kwargs", {}), str(recipe.get("kd_model_name"))
         source = str(options.get("backbone_pretrained"))
         begun = (self.output / run.folder / "states").is_dir()
@@ -145,7 +114,7 @@ class Runner:
         return flags
 
     def _done(self, source: str, what: str, *, needed: bool = True) -> str:
-        """Return the name for timm of another recipe's weights, and see that they are there if ``needed``."""
+        """Return for timm the name of another's weights; if ``needed``, see that they are there."""
         other = self.output / source.removeprefix(OTHERS)
         if needed and not (other / RESULTS[0]).is_file():
             raise RuntimeError(f"{what} {other.name}, which is not done: run that recipe first")
@@ -193,7 +162,7 @@ def main() -> int:
         parser.error(f"--jobs is {arguments.jobs}: give at least 1")
     try:
         runs = planned(arguments.plan, arguments.recipes)
-    except (ValueError, OSError) as error:
+    except BadInput as error:
         parser.error(str(error))
     if arguments.skip_carded:
         runs = [run for run in runs if not (run.card(arguments.cards) / RESULTS[0]).is_file()]

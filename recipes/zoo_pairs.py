@@ -6,25 +6,17 @@ two trainings of one recipe lie apart is what chance alone does to one training'
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean, stdev
 
-import yaml
 from zoo_results import Recipe, Trained, as_text, mean_difference, require_recipes, shared_seeds
 
 from mocse_timm.evaluation.comparison import Difference
 from mocse_timm.hub.card_tables import table
 
-__all__ = ["Pairs", "read_pairs", "render_pairs", "render_repeats"]
+__all__ = ["Pairs", "render_pairs", "render_repeats"]
 
-Pairs = list[tuple[str, str]]
-"""Names of recipes, each with its baseline's."""
-
-
-def read_pairs(plan: Path, kind: str = "pairs") -> Pairs:
-    """Return the pairs that ``plan`` lists under ``kind``; none if it names none."""
-    found = yaml.safe_load(plan.read_text(encoding="utf-8")).get(kind, [])
-    return [(ours, theirs) for ours, theirs in found]
+Pairs = Sequence[Sequence[str]]
+"""Names of recipes in twos, each with its baseline's."""
 
 
 def _clean(ours: Trained, theirs: Trained) -> float:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
-from run_zoo import RESULTS, Run, planned
+from zoo_plan import RESULTS, Run, planned
 
 from mocse_timm.checks import BadInput
 from mocse_timm.evaluation.comparison import Difference
@@ -23,13 +22,11 @@ from mocse_timm.hub.results import Results, read_results
 
 __all__ = [
     "Recipe",
-    "Table",
     "Trained",
     "as_text",
     "difference",
     "mean_difference",
     "read_recipes",
-    "read_tables",
     "require_recipes",
     "shared_seeds",
     "training_minutes",
@@ -52,8 +49,6 @@ class Recipe:
     """A recipe and those of its trainings that are done, by seed."""
 
     name: str
-    what: str
-    """One sentence, the second line of its file."""
     file: Path
     trained: dict[int, Trained]
 
@@ -61,15 +56,6 @@ class Recipe:
     def first(self) -> Trained:
         """The training whose model has the card."""
         return next(iter(self.trained.values()))
-
-
-@dataclass(frozen=True)
-class Table:
-    """What is compared with what."""
-
-    title: str
-    baseline: str
-    rows: list[str]
 
 
 def require_recipes(names: Iterable[str], recipes: dict[str, Recipe], where: str) -> None:
@@ -124,17 +110,11 @@ def read_recipes(plan: Path, cards: Path) -> dict[str, Recipe]:
     recipes: dict[str, Recipe] = {}
     for run in planned(plan):
         file = plan.parent / "zoo" / f"{run.name}.yaml"
-        what = file.read_text(encoding="utf-8").splitlines()[1].removeprefix("# ")
-        recipe = recipes.setdefault(run.name, Recipe(run.name, what, file, {}))
+        recipe = recipes.setdefault(run.name, Recipe(run.name, file, {}))
         trained = _read(run, cards)
         if trained is not None:
             recipe.trained[run.seed] = trained
     return recipes
-
-
-def read_tables(plan: Path) -> list[Table]:
-    """Return the comparisons of ``plan``."""
-    return [Table(**table) for table in yaml.safe_load(plan.read_text(encoding="utf-8"))["tables"]]
 
 
 def _answers(results: Results, which: str) -> tuple[Any, NDArray[np.float64]] | None:

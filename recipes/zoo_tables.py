@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from zoo_pairs import read_pairs, render_pairs, render_repeats
-from zoo_results import Recipe, Table, as_text, difference, read_recipes, read_tables, require_recipes
+from zoo_pairs import render_pairs, render_repeats
+from zoo_plan import Table, read_plan
+from zoo_results import Recipe, as_text, difference, read_recipes, require_recipes
 
 from mocse_timm.checks import BadInput, command
 from mocse_timm.corruptions.names import GROUPS
@@ -133,13 +134,20 @@ def render_table(
     return "\n\n".join(parts)
 
 
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} cannot be read ({error})") from None
+
+
 def with_tables(page: Path, tables: Sequence[str]) -> str:
     """Return the text of ``page`` with ``tables`` between its two marks.
 
     Raises:
-        BadInput: if a mark is missing.
+        BadInput: if it cannot be read, or a mark is missing.
     """
-    text = page.read_text(encoding="utf-8")
+    text = _text(page)
     if BEGIN not in text or END not in text:
         raise BadInput(f"{page.name} lacks the lines {BEGIN!r} and {END!r}; put them where the tables belong")
     shown = "\n\n".join(filter(None, tables)) or "No model is trained yet."
@@ -166,10 +174,17 @@ def expected(recipe: Recipe) -> str:
     return f"# Expected: {', '.join(scores)}; {_minutes(first.minutes)} minutes of training {way}."
 
 
-def _write_expected(recipe: Recipe) -> None:
-    lines = recipe.file.read_text(encoding="utf-8").splitlines()
-    lines[2] = expected(recipe)
-    write_whole(recipe.file, "\n".join(lines) + "\n", "recipe")
+def with_expected(recipe: Recipe) -> str:
+    """Return the text of a recipe's file with :func:`expected` as its third line, in the place of what it was.
+
+    Raises:
+        BadInput: if it cannot be read, or does not begin with two lines of comment.
+    """
+    lines = _text(recipe.file).splitlines()
+    if len(lines) < 2 or not all(line.startswith("# ") for line in lines[:2]):
+        raise BadInput(f"{recipe.file} must begin with two lines of comment, its command and what it is")
+    old = len(lines) > 2 and lines[2].startswith("# Expected:")
+    return "\n".join([*lines[:2], expected(recipe), *lines[3 if old else 2 :]]) + "\n"
 
 
 def draw_cost(recipes: dict[str, Recipe], path: Path) -> bool:
@@ -229,22 +244,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of ZOO.md and the plots")
     parsed = parser.parse_args(arguments)
-    recipes, comparisons = read_recipes(parsed.plan, parsed.cards), read_tables(parsed.plan)
+    plan, recipes = read_plan(parsed.plan), read_recipes(parsed.plan, parsed.cards)
+    comparisons = plan.tables
     main_columns = [render_table(comparison, recipes, without=DETAILS) for comparison in comparisons]
     all_columns = [render_table(comparison, recipes, cards="../hub_cards") for comparison in comparisons]
-    pairs = render_pairs(read_pairs(parsed.plan), recipes)
-    repeats = render_repeats(read_pairs(parsed.plan, "again"), recipes)
+    pairs, repeats = render_pairs(plan.pairs, recipes), render_repeats(plan.again, recipes)
     pages = {parsed.readme: main_columns, parsed.docs / "ZOO.md": all_columns}
     texts = {page: with_tables(page, [pairs, repeats, *tables]) for page, tables in pages.items()}
+    texts |= {recipe.file: with_expected(recipe) for recipe in recipes.values()}
+    written = write_zoo(parsed.cards)
     for page, text in texts.items():
         write_whole(page, text, page.name)
-    for recipe in recipes.values():
-        _write_expected(recipe)
-    first = comparisons[0]
-    draw_cost({name: recipes[name] for name in first.rows}, parsed.docs / "zoo_cost.png")
-    against = next(name for name in first.rows if name != first.baseline)
-    draw_differences(recipes[against], recipes[first.baseline], parsed.docs / "zoo_differences.png")
-    for path in write_zoo(parsed.cards):
+    for first in comparisons[:1]:
+        draw_cost({name: recipes[name] for name in first.rows}, parsed.docs / "zoo_cost.png")
+        for name in [name for name in first.rows if name != first.baseline][:1]:
+            draw_differences(recipes[name], recipes[first.baseline], parsed.docs / "zoo_differences.png")
+    for path in written:
         print(f"written to {path}")
 
 

@@ -12,7 +12,8 @@ from zoo_folder import SUMMARY, row, write_zoo
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
 from zoo_pairs import render_pairs, render_repeats
-from zoo_results import difference, read_recipes, read_tables, training_minutes
+from zoo_plan import read_plan
+from zoo_results import difference, read_recipes, training_minutes
 from zoo_tables import render_table
 
 from mocse_timm.checks import BadInput
@@ -64,7 +65,7 @@ def test_attacked_images_are_paired_too(zoo: Path) -> None:
     assert found is not None
     assert found.points == pytest.approx(100 * by_image.mean())
     assert found.standard_error == pytest.approx(100 * np.sqrt(by_image.var(ddof=1) / 1000))
-    mixture = row(render_table(read_tables(zoo / "plan.yaml")[0], recipes), "mixture")
+    mixture = row(render_table(read_plan(zoo / "plan.yaml").tables[0], recipes), "mixture")
     assert mixture["AutoAttack, less dense"] == f"{found.points:+.2f} ± {found.standard_error:.2f}"
     edit_json(zoo / "cards" / "dense" / "results.json", "robustness", "epsilon", value=4 / 255)
     others = read_recipes(zoo / "plan.yaml", zoo / "cards")
@@ -121,7 +122,7 @@ def test_fourteen_corruptions_are_not_the_15(zoo: Path) -> None:
     recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
     assert difference(recipes["mixture"], recipes["dense"], "benchmark") is None
     assert difference(recipes["mixture"], recipes["dense"], "noise") is not None
-    table = row(render_table(read_tables(zoo / "plan.yaml")[0], recipes), "mixture")
+    table = row(render_table(read_plan(zoo / "plan.yaml").tables[0], recipes), "mixture")
     assert table["noise"] and not {"15", "19", "weather", "15, less dense"} & set(table)
     pair = render_pairs([("mixture", "dense")], recipes).splitlines()[4].split("|")
     repeat = render_repeats([], recipes).splitlines()[4].split("|")

@@ -16,7 +16,8 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
-from run_zoo import Runner, planned
+from run_zoo import Runner
+from zoo_plan import planned
 
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.flags import parse_flags
@@ -145,6 +146,14 @@ def test_weights_of_another_recipe_are_looked_for_where_it_was_trained(tmp_path:
     assert flags["width=0.125"] == "--no-amp" and flags["--experiment"] == "second-seed3"
 
 
+@pytest.mark.parametrize("text", ["seconds: [1\n", "- a list\n"])
+def test_a_recipe_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
+    (training,) = planned(write_plan(tmp_path, {"tiny": {"seconds": 0, "code": 0}}, seeds=[3]))
+    (tmp_path / "zoo" / "tiny.yaml").write_text(text)
+    with pytest.raises(RuntimeError, match=r"tiny\.yaml (cannot be read|does not hold)"):
+        seeming_runner(tmp_path).do(training)
+
+
 def test_a_teacher_is_looked_for_where_it_was_trained_and_needed_to_the_end(tmp_path: Path) -> None:
     recipes = {
         "first": {"seconds": 0, "code": 0},
@@ -159,24 +168,6 @@ def test_a_teacher_is_looked_for_where_it_was_trained_and_needed_to_the_end(tmp_
     runner.do(second)
     flags = json.loads((tmp_path / "cards" / "second" / "config.json").read_text())
     assert flags["--kd-model-name"] == f"local-dir:{tmp_path / 'runs' / 'first-seed3'}"
-
-
-def test_what_is_later_has_its_first_seed_beside_the_others_second(tmp_path: Path) -> None:
-    plan = write_plan(tmp_path, {name: {"seconds": 0, "code": 0} for name in ("taught", "alone")}, seeds=[3, 4])
-    content = yaml.safe_load(plan.read_text())
-    content["recipes"]["taught"]["later"] = 1
-    plan.write_text(yaml.safe_dump(content, sort_keys=False))
-    assert [(run.folder, run.first) for run in planned(plan)] == [
-        ("alone-seed3", True),
-        ("alone-seed4", False),
-        ("taught-seed3", True),
-        ("taught-seed4", False),
-    ]
-
-
-def test_a_plan_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
-    failed = run(tmp_path / "nothing.yaml", "--dry-run")
-    assert failed.returncode == 2 and "No such file or directory" in failed.stderr and "Traceback" not in failed.stderr
 
 
 def test_a_copy_that_was_cut_short_does_not_pass_for_done(tmp_path: Path) -> None:
@@ -241,13 +232,6 @@ def test_a_signal_is_passed_on_once_and_nothing_is_started_after_it(tmp_path: Pa
     assert (tmp_path / "runs" / "first-seed0" / "signals").read_text() == f"{int(signal.SIGTERM)}\n"
     assert not (tmp_path / "runs" / "second-seed0").exists()
     assert not (tmp_path / "cards").exists()
-
-
-def test_an_unknown_recipe_is_refused(tmp_path: Path) -> None:
-    plan = write_plan(tmp_path, {"tiny": TINY}, seeds=[0])
-    done = run(plan, "tinny")
-    assert done.returncode == 2
-    assert "there is no recipe 'tinny'" in done.stderr and "choose among tiny" in done.stderr
 
 
 def test_plan_and_recipes_name_each_other() -> None:

@@ -13,8 +13,9 @@ from zoo_folder import SUMMARY, row, write_zoo
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
-from zoo_pairs import read_pairs, render_pairs, render_repeats
-from zoo_results import difference, read_recipes, read_tables
+from zoo_pairs import render_pairs, render_repeats
+from zoo_plan import read_plan
+from zoo_results import difference, read_recipes
 from zoo_tables import BEGIN, END, main, render_table
 
 from mocse_timm.checks import BadInput
@@ -34,7 +35,7 @@ def run(zoo: Path) -> int:
 
 def test_a_row_has_means_spreads_costs_and_the_difference(zoo: Path) -> None:
     recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
-    text = render_table(read_tables(zoo / "plan.yaml")[0], recipes)
+    text = render_table(read_plan(zoo / "plan.yaml").tables[0], recipes)
     mixture, dense = row(text, "mixture"), row(text, "dense")
     ours = [100 * float(np.asarray(corrupted(seed).correct)[:15].mean()) for seed in (20, 21)]
     assert mixture["15"] == f"{sum(ours) / 2:.2f} ± {abs(ours[0] - ours[1]) / 2:.2f}"
@@ -116,9 +117,7 @@ def test_two_trainings_of_one_recipe_show_what_chance_does(zoo: Path) -> None:
 
 def test_pairs_without_results_have_no_table_and_wrong_ones_are_named(zoo: Path) -> None:
     recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
-    assert read_pairs(zoo / "plan.yaml") == [("mixture", "dense"), ("later", "dense")]
     assert render_pairs([("later", "dense")], recipes) == render_pairs([], recipes) == ""
-    assert read_pairs(zoo / "plan.yaml", "again") == []
     once = {name: replace(recipe, trained=dict(list(recipe.trained.items())[:1])) for name, recipe in recipes.items()}
     assert render_repeats([("later", "dense")], once) == ""
     with pytest.raises(BadInput, match="a pair of repeated trainings names 'nothing', which is no recipe"):
@@ -132,7 +131,7 @@ def test_attacked_models_have_their_columns(zoo: Path) -> None:
     edit_json(folder / "config.json", "mocse_timm", "train_images", value=6000)
     (folder / "summary.csv").write_text(SUMMARY)
     recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
-    later = row(render_table(read_tables(zoo / "plan.yaml")[0], recipes), "later")
+    later = row(render_table(read_plan(zoo / "plan.yaml").tables[0], recipes), "later")
     assert (later["PGD, 50 steps"], later["AutoAttack"], later["most used expert %"]) == ("31.30", "35.00", "56.25")
     assert later["15"] == later["15, less dense"] == ""
     assert "AutoAttack, less dense" not in later
@@ -142,7 +141,7 @@ def test_a_score_that_one_seed_lacks_says_how_many_have_it(zoo: Path) -> None:
     scores = asdict(replace(attacked(), robust_top1={"autoattack": 25.0}))
     edit_json(zoo / "cards" / "mixture" / "results.json", "robustness", value=scores)
     recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
-    mixture = row(render_table(read_tables(zoo / "plan.yaml")[0], recipes), "mixture")
+    mixture = row(render_table(read_plan(zoo / "plan.yaml").tables[0], recipes), "mixture")
     assert (mixture["seeds"], mixture["AutoAttack"]) == ("2", "25.00 (1 of 2)")
 
 
@@ -170,6 +169,40 @@ def test_readme_recipes_plots_and_cards_are_rebuilt(zoo: Path) -> None:
     assert (zoo / "cards" / "README.md").is_file() and (zoo / "cards" / "mixture" / "README.md").is_file()
     assert run(zoo) == 0
     assert {page: (zoo / page).read_text() for page in pages} == pages
+
+
+def test_a_recipe_without_expected_numbers_is_given_them_and_loses_nothing(zoo: Path) -> None:
+    (zoo / "zoo" / "mixture.yaml").write_text("# the command\n# What.\nmodel: mocse_preact18\nepochs: 8\n")
+    (zoo / "zoo" / "later.yaml").write_text("# the command\n# What.\n")
+    assert run(zoo) == 0
+    lines = (zoo / "zoo" / "mixture.yaml").read_text().splitlines()
+    assert lines[2].startswith("# Expected: clean 85.61 %")
+    assert lines[:2] + lines[3:] == ["# the command", "# What.", "model: mocse_preact18", "epochs: 8"]
+    assert (zoo / "zoo" / "later.yaml").read_text() == "# the command\n# What.\n# Expected: not measured yet.\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "why"),
+    [
+        ("plan.yaml", None, "plan.yaml cannot be used"),
+        ("plan.yaml", "recipes: [1", "plan.yaml cannot be used"),
+        ("README.md", None, "README.md cannot be read"),
+        ("zoo/later.yaml", None, "later.yaml cannot be read"),
+        ("zoo/later.yaml", "model: x\n", "must begin with two lines of comment"),
+        ("cards/mixture/results.json", None, "mixture has no results.json"),
+    ],
+)
+def test_what_cannot_be_used_leaves_all_files_as_they_were(
+    zoo: Path, file: str, text: str | None, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if text is None:
+        (zoo / file).unlink()
+    else:
+        (zoo / file).write_text(text)
+    before = {path: path.read_bytes() for path in zoo.rglob("*.*") if path.is_file()}
+    assert run(zoo) == 2
+    assert why in (told := capsys.readouterr().err) and len(told.splitlines()) == 1
+    assert {path: path.read_bytes() for path in zoo.rglob("*.*") if path.is_file()} == before
 
 
 def test_what_cannot_be_used_is_one_sentence(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
