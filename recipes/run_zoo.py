@@ -14,8 +14,9 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any
@@ -57,6 +58,8 @@ class Runner:
     stopped: Event = field(default_factory=Event)
     _children: set[subprocess.Popen] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
+    _tasks: dict[str, Future[str]] = field(default_factory=dict)
+    """What was given to others to do, by folder, in the order in which it is begun."""
 
     def stop(self, number: int, _frame: object = None) -> None:
         """Pass a signal on to what is running: each saves its state and ends."""
@@ -106,19 +109,29 @@ class Runner:
         begun = (self.output / run.folder / "states").is_dir()
         flags: list[str] = []
         if source.startswith(OTHERS):
-            other = self._done(source, "begins with the weights of", needed=not begun)
+            other = self._done(run, source, "begins with the weights of", needed=not begun)
             options = options | {"backbone_pretrained": other}
             flags += ["--model-kwargs", *(f"{key}={value}" for key, value in options.items())]
         if teacher.startswith(OTHERS):
-            flags += ["--kd-model-name", self._done(teacher, "is taught by")]
+            flags += ["--kd-model-name", self._done(run, teacher, "is taught by")]
         return flags
 
-    def _done(self, source: str, what: str, *, needed: bool = True) -> str:
-        """Return for timm the name of another's weights; if ``needed``, see that they are there."""
+    def _done(self, run: Run, source: str, what: str, *, needed: bool = True) -> str:
+        """Return for timm the name of another's weights that ``run`` takes; if ``needed``, see that they are there."""
         other = self.output / source.removeprefix(OTHERS)
+        begun_before = list(takewhile(lambda name: name != run.folder, list(self._tasks)))
+        if needed and other.name in begun_before:
+            wait([self._tasks[other.name]])
+        if self.stopped.is_set():
+            raise InterruptedError
         if needed and not (other / RESULTS[0]).is_file():
             raise RuntimeError(f"{what} {other.name}, which is not done: run that recipe first")
         return f"local-dir:{other}"
+
+    def submit(self, pool: Executor, run: Run) -> Future[str]:
+        """Have ``run`` done by ``pool``, after those submitted before; it waits for one of them that it needs."""
+        self._tasks[run.folder] = task = pool.submit(self.do, run)
+        return task
 
     def do(self, run: Run) -> str:
         """Train, score and keep the results of one run; return what was done.
@@ -184,7 +197,7 @@ def main() -> int:
         signal.signal(number, runner.stop)
     failures = 0
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for run, task in [(run, pool.submit(runner.do, run)) for run in runs]:
+        for run, task in [(run, runner.submit(pool, run)) for run in runs]:
             try:
                 print(f"{run.folder}: {task.result()}", flush=True)
             except InterruptedError:

@@ -146,6 +146,30 @@ def test_weights_of_another_recipe_are_looked_for_where_it_was_trained(tmp_path:
     assert flags["width=0.125"] == "--no-amp" and flags["--experiment"] == "second-seed3"
 
 
+def test_what_needs_another_waits_for_it(tmp_path: Path) -> None:
+    options = {"backbone_pretrained": "local-dir:output/zoo/first-seed3"}
+    recipes = {"first": {"seconds": 0.9, "code": 0}, "second": {"seconds": 0, "code": 0, "model_kwargs": options}}
+    runs, runner = planned(write_plan(tmp_path, recipes, seeds=[3])), seeming_runner(tmp_path)
+    with ThreadPoolExecutor(2) as pool:
+        tasks = [runner.submit(pool, run) for run in runs]
+    assert all(task.result().startswith("done in ") for task in tasks)
+    assert (tmp_path / "cards" / "second" / "results.json").is_file()
+
+
+def test_what_needs_another_that_fails_or_comes_later_is_refused(tmp_path: Path) -> None:
+    options = {"backbone_pretrained": "local-dir:output/zoo/first-seed3"}
+    recipes = {"first": {"seconds": 0.5, "code": 2}, "second": {"seconds": 0, "code": 0, "model_kwargs": options}}
+    first, second = planned(write_plan(tmp_path, recipes, seeds=[3]))
+    for order, jobs in (([first, second], 2), ([second, first], 1)):
+        folder = tmp_path / f"with{jobs}"
+        shutil.copytree(tmp_path, folder, ignore=shutil.ignore_patterns("with*"))
+        runner = seeming_runner(folder)
+        with ThreadPoolExecutor(jobs) as pool:
+            tasks = {run: runner.submit(pool, run) for run in order}
+        with pytest.raises(RuntimeError, match="^begins with the weights of first-seed3, which is not done: run that"):
+            tasks[second].result()
+
+
 @pytest.mark.parametrize("text", ["seconds: [1\n", "- a list\n"])
 def test_a_recipe_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
     (training,) = planned(write_plan(tmp_path, {"tiny": {"seconds": 0, "code": 0}}, seeds=[3]))
