@@ -128,6 +128,16 @@ def test_bad_flags_are_one_sentence_and_exit_code_2(
     assert printed.out == ""
 
 
+@pytest.mark.parametrize("name", ["config.json", "summary.csv"])
+def test_results_do_not_replace_what_the_model_is_made_of(
+    run: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (run / "config.json").read_bytes()
+    assert main([str(run), "--device", "cpu", "--results-file", str(run / name)]) == 2
+    assert f"--results-file and the model's {name} are the same file" in capsys.readouterr().err
+    assert (run / "config.json").read_bytes() == before
+
+
 def spoiled(run: Path, folder: Path, **files: Any) -> Path:
     """Copy ``run`` to ``folder``, with ``config.yaml`` or keys of ``config.json`` changed."""
     for file in run.iterdir():

@@ -22,6 +22,8 @@ LARGEST_SEED = 2**32 - 1
 PLAIN_SETS = ("digits", "cifar10", "cifar100")  # names that need nothing else and fetch nothing
 FILES = ("results_file", "corruption_table", "heatmap", "robustbench_json", "baseline", "checkpoint")
 
+OF_A_RUN = ("config.json", "summary.csv")  # files in its folder that end as results may
+
 
 def without_attacks(results_file: str) -> Path:
     """Return the file beside ``results_file`` that keeps all other scores while attacks run."""
@@ -30,11 +32,14 @@ def without_attacks(results_file: str) -> Path:
 
 
 def _check_files_differ(config: ValidateConfig) -> None:
-    """Raise BadInput if what is written to one file would replace another output, the baseline or the weights."""
+    """Raise BadInput if what is written to one file would replace another output or what the model is made of."""
     files = {f"--{name.replace('_', '-')}": getattr(config, name) for name in FILES}
     if config.attack and config.results_file is not None:
         files["what is kept of --results-file during the attacks"] = without_attacks(config.results_file)
         files["what is kept of AutoAttack"] = state_file(config.results_file)
+    folder = run_folder(config.model)
+    if folder is not None:
+        files |= {f"the model's {name}": folder / name for name in OF_A_RUN}
     seen: dict[str, str] = {}
     for what, file in files.items():
         if file is not None and (other := seen.setdefault(os.path.realpath(file), what)) != what:
