@@ -83,6 +83,9 @@ def calibrate(run: Path, folder: Path, *, together: bool) -> None:
     """
     if folder.exists():
         raise BadInput(f"{folder} exists; name a new folder")
+    for parent in folder.parents:
+        if parent.exists() and not parent.is_dir():
+            raise BadInput(f"{folder} cannot be made, for {parent} is a file; name another folder")
     scorer, data = prepare(ValidateConfig(model=str(run)), Accelerator(), attacks=())
     model = scorer.model
     if not isinstance(model, MoCSE) or max(model.group_sizes) > 1:

@@ -86,6 +86,8 @@ def test_a_run_is_calibrated_into_a_new_folder(
     assert open_folder(folder).state_dict().keys() == open_folder(run).state_dict().keys()
     with pytest.raises(BadInput, match="exists; name a new folder"):
         calibrate(run, folder, together=together)
+    with pytest.raises(BadInput, match=r"cannot be made, for .*config\.json is a file"):
+        calibrate(run, run / "config.json" / "new", together=together)
 
 
 def test_the_best_weights_of_a_run_are_calibrated_with_the_run_s_flags(tmp_path: Path) -> None:

@@ -287,6 +287,10 @@ def test_write_card_puts_card_and_heatmap_into_the_run(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no card of ours"):
         write_card(run)
     assert file.read_text() == "# My notes\n"
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(BadInput, match="README.md is a folder; move it away first"):
+        write_card(run)
 
 
 @pytest.mark.parametrize(("speed", "said"), [(84.24, "84.2"), (99.97, "100.0"), (100.4, "100"), (0.31, "0.3")])

@@ -181,13 +181,16 @@ def write_card(run: Path, *, repo_id: str | None = None) -> Path:
         The card's file.
 
     Raises:
-        BadInput: see :func:`build_card`; if results.json is of another model; or for a README.md that is none of ours.
+        BadInput: see :func:`build_card`; if results.json is of another model; or for a README.md that is a folder or
+            none of ours.
     """
     file, repo_id = run / CARD, repo_id or _repository(run)
     text = build_card(run, repo_id=repo_id)
     results = read_results(run)
     refuse_other_weights(results, sha256(weights_in_folder(run)), run)
     refuse_other_build(results, read_facts(run).content, run)
+    if file.is_dir():
+        raise BadInput(f"{file} is a folder; move it away first")
     before = file.read_bytes() if file.exists() else None
     if before is not None and b"library_name: mocse_timm" not in before:
         raise BadInput(f"{file} is no card of ours; move it away first")
