@@ -153,6 +153,17 @@ def test_a_torchvision_set_is_opened_through_timm(tmp_path: Path) -> None:
     assert (np.asarray(image) == written["validation/ant/0.png"]).all() and label == 0
 
 
+@pytest.mark.parametrize("part", ["validation", "elsewhere"])  # of the latter timm takes all of the folder
+def test_parts_of_a_torchvision_set_have_the_same_classes(tmp_path: Path, part: str) -> None:
+    write_folder(tmp_path, validation=part)
+    if part == "validation":
+        (tmp_path / part / "ant").rename(tmp_path / part / "bee")
+    with pytest.raises(
+        BadInput, match=r"has other classes in 'validation' \(2\) than in 'train' \(2\), among them 'an"
+    ):
+        load_data("torch/image_folder", model_size=8, data_dir=tmp_path)
+
+
 @pytest.mark.parametrize("name", ["digits", "cifar10", "torch/cifar100"])
 @pytest.mark.parametrize(("part", "flag"), [("train_split", "--train-split"), ("val_split", "--val-split")])
 def test_sets_with_parts_of_their_own_refuse_to_be_asked_for_others(name: str, part: str, flag: str) -> None:

@@ -38,7 +38,8 @@ def load_timm_dataset(
     timm's own data sets skip an image that cannot be decoded, with a warning in the log.
 
     Raises:
-        BadInput: if timm cannot open it, it does not name its classes, or it can only be read as a stream.
+        BadInput: if timm cannot open it, it does not name its classes, its parts have different ones, or it can only be
+            read as a stream.
     """
     prefix = name.partition("/")[0].lower()
     if prefix in STREAM_PREFIXES:
@@ -61,7 +62,14 @@ def load_timm_dataset(
             ) from None
         targets = getattr(dataset, "targets", None)
         parts.append(FileImages(dataset, None if targets is None else torch.as_tensor(targets)))
-        class_names = class_names or _class_names(dataset)
+        found = _class_names(dataset)
+        if class_names and found and found != class_names:  # each part numbers its own
+            mine = [name for name in (*class_names, *found) if (name in class_names) != (name in found)] or found
+            raise BadInput(
+                f"data set {name!r} has other classes in {split!r} ({len(found)}) than in {train_split!r} "
+                f"({len(class_names)}), among them {mine[0]!r}: give both the same, or choose other parts"
+            )
+        class_names = class_names or found
     if not class_names:
         raise BadInput(f"data set {name!r} does not name its classes: unpack it into folders and give folder:PATH")
     return DataSplits(name, parts[0], parts[1], class_names)
