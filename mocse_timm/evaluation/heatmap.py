@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mocse_timm.checks import BadInput
 from mocse_timm.corruptions.names import GROUPS
+from mocse_timm.data.broken_images import printable
 from mocse_timm.evaluation.comparison import Comparison
 from mocse_timm.evaluation.corruption_scores import CorruptionScores
 
@@ -81,6 +82,11 @@ def _panel(
     axes.figure.colorbar(image, ax=axes, pad=0.03, fraction=0.06).ax.tick_params(labelsize=8)
 
 
+def _plain(name: str) -> str:
+    """Return ``name`` as matplotlib shows it letter by letter: between two dollars it reads mathematics."""
+    return printable(name).replace("$", r"\$")
+
+
 def draw_heatmap(model: str, scores: CorruptionScores, comparison: Comparison | None = None) -> "Figure":
     """Return the figure: accuracies, and where there is a baseline a second panel of differences from it.
 
@@ -110,9 +116,10 @@ def draw_heatmap(model: str, scores: CorruptionScores, comparison: Comparison | 
             ]
         )
         largest = max(1.0, float(np.nanmax(np.abs(differences))))
-        title = f"minus {comparison.baseline}, points"
+        title = f"minus {_plain(comparison.baseline)}, points"
         _panel(axes[1], differences, scores, title, "+.1f", cmap="PuOr", vmin=-largest, vmax=largest)
-    figure.suptitle(f"{model} on {scores.dataset}\n{scores.source}, {scores.num_images} images a cell", fontsize=10)
+    what = f"{_plain(model)} on {_plain(scores.dataset)}\n{_plain(scores.source)}"
+    figure.suptitle(f"{what}, {scores.num_images} images a cell", fontsize=10)
     return figure
 
 

@@ -46,8 +46,9 @@ def write_whole(path: Path, content: str | bytes, what: str) -> None:
     Raises:
         BadInput: if the disk refuses it.
     """
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content  # names may be no text
     try:
-        _beside(path).write_bytes(content.encode() if isinstance(content, str) else content)
+        _beside(path).write_bytes(data)
         os.replace(_beside(path), path)
     except OSError as error:
         _beside(path).unlink(missing_ok=True)

@@ -163,31 +163,35 @@ def _report(
     corrupted: CorruptionResults | None,
     attacks: Sequence[str],
 ) -> None:
-    """Print what corruptions did, attack, and write the files.
+    """Print what corruptions did, attack, and write the files: the scores before tables and pictures of them.
 
     While attacks run, for they may fail after hours or be stopped, all other scores lie in a file of another name,
     since what finds a results file may take it for whole; and what AutoAttack has found in one more.
     """
     config, model = scorer.config, scorer.model
-    row, robust, written, meanwhile = result_row(facts, scores), None, [], []
+    architecture = str((getattr(model, "pretrained_cfg", None) or {}).get("architecture", config.model))
+    row, written, meanwhile = result_row(facts, scores), [], []
     parts: dict[str, Any] = {"corruptions": corrupted and corrupted.json(), "computation": computation}
     if corrupted is not None:
         row |= corrupted.row()
         print(f"\n{corrupted.text()}", flush=True)
-        architecture = str((getattr(model, "pretrained_cfg", None) or {}).get("architecture", config.model))
-        written = write_corruption_files(config, corrupted, architecture=architecture, clean_top1=scores.top1)
+    if config.results_file is not None and attacks:
+        meanwhile = [without_attacks(config.results_file)]
+        meanwhile += [state_file(config.results_file)] if "autoattack" in attacks else []
+        write_results(meanwhile[0], row, scores, **parts)
+        print(f"\nuntil the attacks are done, all other scores are in {meanwhile[0]}", flush=True)
+    elif config.results_file is not None:
+        write_results(config.results_file, row, scores, **parts)
+        written = [Path(config.results_file)]
+    if corrupted is not None:
+        written += write_corruption_files(config, corrupted, architecture=architecture, clean_top1=scores.top1)
     if attacks:
-        if config.results_file is not None:
-            meanwhile = [without_attacks(config.results_file)]
-            meanwhile += [state_file(config.results_file)] if "autoattack" in attacks else []
-            write_results(meanwhile[0], row, scores, **parts)
-            print(f"\nuntil the attacks are done, all other scores are in {meanwhile[0]}", flush=True)
         robust = _score_robustness(scorer, data, attacks)
         row |= robust_row(robust)
         print(f"\n{render_robustness(robust)}")
-    if config.results_file is not None:
-        write_results(config.results_file, row, scores, robustness=robust, **parts)
-        written.append(Path(config.results_file))
+        if config.results_file is not None:
+            write_results(config.results_file, row, scores, robustness=robust, **parts)
+            written.append(Path(config.results_file))
     for path in meanwhile:
         path.unlink(missing_ok=True)
     if written:
