@@ -8,9 +8,10 @@ from archive_server import serving
 from small_archives import packed, write_arrays, write_class_folders
 
 from mocse_timm.checks import BadInput
-from mocse_timm.corruptions import archive_facts
+from mocse_timm.corruptions import archive_facts, download
 from mocse_timm.corruptions.download import ZENODO_VARIABLE, download_archive
 from mocse_timm.corruptions.names import CORRUPTIONS, GROUPS
+from mocse_timm.corruptions.unpack import unpack
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, title: str, **tars: bytes) -> None:
@@ -40,6 +41,24 @@ def test_cifar10_c_is_fetched_unpacked_and_opened(tmp_path: Path, monkeypatch: p
     assert os.listdir(tmp_path / "data") == ["CIFAR-10-C"]
     for file in source.iterdir():
         assert (archive.folder / file.name).read_bytes() == file.read_bytes()
+
+
+def test_who_comes_while_another_unpacks_is_sent_away_and_spoils_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = packed(write_arrays(tmp_path / "source", CORRUPTIONS, (0, 1)), "CIFAR-10-C")
+    publish(monkeypatch, "CIFAR-10-C", **{"CIFAR_10_C": content})
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "CIFAR-10-C.tar").write_bytes(content)
+
+    def second_comes(tar: Path, folder: Path, *, progress: bool) -> None:
+        with pytest.raises(BadInput, match="another process is downloading CIFAR-10-C into .*: wait for it"):
+            download_archive("cifar10-c", tmp_path / "data")
+        unpack(tar, folder, progress=progress)
+
+    monkeypatch.setattr(download, "unpack", second_comes)
+    assert download_archive("cifar10-c", tmp_path / "data").corruptions == CORRUPTIONS
+    assert sorted(os.listdir(tmp_path / "data")) == ["CIFAR-10-C", "CIFAR-10-C.tar"]
 
 
 def test_imagenet_c_is_put_together_from_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,12 @@
 """The official archives from Zenodo: fetched, checked and unpacked."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os.path import expanduser
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from mocse_timm.checks import BadInput, nearest
 from mocse_timm.corruptions.archive import Archive, open_archive
@@ -34,6 +38,36 @@ def _is_there(tar: TarFile, facts: OfficialArchive, folder: Path) -> bool:
     return set(tar.corruptions) <= set(corruption_folders(folder))
 
 
+@contextmanager
+def _alone(data_dir: Path, title: str) -> Iterator[None]:
+    """Keep other processes from fetching and unpacking the same archive at the same place."""
+    lock = data_dir / f".{title}.lock"
+    try:
+        with FileLock(lock, timeout=0):
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+    except Timeout:
+        raise BadInput(f"another process is downloading {title} into {data_dir}: wait for it") from None
+    except OSError as error:
+        raise BadInput(f"cannot write into {data_dir} ({error.strerror}): give another --data-dir") from None
+
+
+def _bring(tar: TarFile, folder: Path, base_url: str, *, pause: float, progress: bool) -> None:
+    """Fetch one file of an archive, if it is not there, and unpack it into ``folder``."""
+    target = folder.parent / tar.name
+    ours = not target.exists()  # a .tar that was there before stays
+    if ours:
+        url = f"{base_url.rstrip('/')}/records/{tar.record}/files/{tar.name}?download=1"
+        fetch_file(url, target, md5=tar.md5, num_bytes=tar.num_bytes, pause=pause, progress=progress)
+    elif file_digest(target, "md5") != tar.md5:
+        raise BadInput(f"{target} is not the published file (md5 {tar.md5}): remove it, and it will be downloaded")
+    unpack(target, folder, progress=progress)
+    if ours:
+        target.unlink()
+
+
 def download_archive(
     name: str, data_dir: str | Path, *, base_url: str | None = None, pause: float = 1.0, progress: bool = False
 ) -> Archive:
@@ -60,19 +94,11 @@ def download_archive(
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"cannot write into {data_dir} ({error.strerror}): give another --data-dir") from None
-    for tar in facts.tars:
-        if _is_there(tar, facts, folder):
-            continue
-        target = data_dir / tar.name
-        ours = not target.exists()  # a .tar that was there before stays
-        if ours:
-            url = f"{base_url.rstrip('/')}/records/{tar.record}/files/{tar.name}?download=1"
-            fetch_file(url, target, md5=tar.md5, num_bytes=tar.num_bytes, pause=pause, progress=progress)
-        elif file_digest(target, "md5") != tar.md5:
-            raise BadInput(f"{target} is not the published file (md5 {tar.md5}): remove it, and it will be downloaded")
-        unpack(target, folder, progress=progress)
-        if ours:
-            target.unlink()
+    if not all(_is_there(tar, facts, folder) for tar in facts.tars):
+        with _alone(data_dir, facts.title):
+            for tar in facts.tars:
+                if not _is_there(tar, facts, folder):
+                    _bring(tar, folder, base_url, pause=pause, progress=progress)
     archive = open_archive(folder)
     assert archive is not None, "unpack has just filled it"
     return archive
