@@ -125,6 +125,11 @@ def another_size(folder: Path) -> None:
     np.save(folder / "pixelate.npy", np.zeros((20, 40, 40, 3), dtype=np.uint8))
 
 
+def zipped(folder: Path) -> None:
+    with (folder / "fog.npy").open("wb") as file:
+        np.savez(file, np.zeros(20))
+
+
 def objects(folder: Path) -> None:
     np.save(folder / "fog.npy", np.array([{}]), allow_pickle=True)
 
@@ -142,6 +147,7 @@ def objects(folder: Path) -> None:
         (floats, r"must hold uint8 images of shape .images, height, width, 3., got float32"),
         (another_size, "pixelate.npy has images of 40x40 pixels, fog.npy beside it of 32x32"),
         (objects, "fog.npy is truncated or damaged"),
+        (zipped, "fog.npy is no .npy file: download or generate it again"),
     ],
 )
 def test_broken_arrays_get_one_sentence(tmp_path: Path, spoil, message: str) -> None:

@@ -34,6 +34,9 @@ def _open(path: Path) -> np.ndarray:
     except (OSError, ValueError, EOFError) as error:
         reason = "it is shorter than its header says" if "mmap length" in str(error) else " ".join(str(error).split())
         raise BadInput(f"{path} is truncated or damaged ({reason}): download or generate it again") from None
+    if not isinstance(array, np.ndarray):  # a zip of arrays
+        array.close()
+        raise BadInput(f"{path} is no .npy file: download or generate it again")
     extra = path.stat().st_size - (array.offset if isinstance(array, np.memmap) else 0) - array.nbytes
     if extra:
         raise BadInput(f"{path} is {extra} bytes longer than its header says: download or generate it again")
