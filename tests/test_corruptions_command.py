@@ -65,14 +65,23 @@ def test_a_file_that_does_not_pass_is_named_and_the_exit_code_says_so(
         (["--gallery", "page.gif"], "give a file that ends in .png"),
         (["--gallery", "page.png", "--image", "-1"], "has images 0 to 354"),
         (["--gallery", "a.png", "--verify", "b"], "--gallery and --verify are two different jobs"),
+        (["--gallery", "a.png", "--severities", "1"], "--severities has no effect beside --gallery: leave it out"),
+        (["--verify", "b", "--data-dir", "c"], "--data-dir has no effect beside --verify"),
+        (["--download", "cifar10-c", "--output", "d"], "--output has no effect beside --download"),
+        (["--image", "3"], "--image has no effect without --gallery"),
         (["--verify", "/nowhere"], "there is no such folder"),
         (["--download", "imagenetc-c"], "no such archive"),
     ],
 )
 def test_bad_flags_get_one_sentence_and_exit_code_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+    message: str,
 ) -> None:
-    assert main([*flags, "--output", str(tmp_path)]) == 2
+    monkeypatch.chdir(tmp_path)  # where things are written by default
+    assert main(flags) == 2
     error = capsys.readouterr().err
     assert message in error and error.startswith("error: ") and error.count("\n") == 1
     assert not list(tmp_path.iterdir())

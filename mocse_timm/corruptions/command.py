@@ -1,5 +1,6 @@
 """``python -m mocse_timm.corruptions``: generate, draw, verify or download."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 
@@ -16,6 +17,10 @@ from mocse_timm.corruptions.verify import verify
 from mocse_timm.flags import parse_flags
 
 __all__ = ["main", "run"]
+
+OF_THE_SET = ("dataset", "data_dir", "dataset_download", "split", "train_split", "val_split", "img_size", "crop_pct")
+LOOKED_AT = {"gallery": (*OF_THE_SET, "image", "seed", "frost_dir"), "verify": (), "download": ("data_dir",)}
+"""The flags that mean something beside each of the jobs that are done instead of generating."""
 
 
 def _clean(config: CorruptionsConfig) -> CleanImages:
@@ -75,6 +80,15 @@ def _gallery(config: CorruptionsConfig, path: str) -> None:
     _say(notes)
 
 
+def _refuse_idle(config: CorruptionsConfig, job: str | None) -> None:
+    """Raise BadInput for a flag that nothing would look at beside ``job``; None is to generate."""
+    for field in dataclasses.fields(config):
+        idle = field.name not in (job, *LOOKED_AT.get(job, ())) if job else field.name == "image"
+        if idle and getattr(config, field.name) != field.default:
+            flag, beside = field.name.replace("_", "-"), f"beside --{job}" if job else "without --gallery"
+            raise BadInput(f"--{flag} has no effect {beside}: leave it out")
+
+
 def run(config: CorruptionsConfig) -> None:
     """Do what the flags say.
 
@@ -84,6 +98,7 @@ def run(config: CorruptionsConfig) -> None:
     instead = [name for name in ("gallery", "verify", "download") if getattr(config, name) is not None]
     if len(instead) > 1:
         raise BadInput(f"--{instead[0]} and --{instead[1]} are two different jobs: run one after the other")
+    _refuse_idle(config, instead[0] if instead else None)
     if config.gallery is not None:
         _gallery(config, config.gallery)
     elif config.verify is not None:
