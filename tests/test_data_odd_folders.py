@@ -2,17 +2,23 @@
 
 import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import timm
+import torch
 from images_broken import write_bomb, write_truncated
 from images_on_disk import random_pixels, write_folder, write_image
+from PIL import Image
+from torch.utils.data import Subset
 
 import mocse_timm.models  # noqa: F401
 from mocse_timm.checks import BadInput
+from mocse_timm.corruptions.clean_images import CleanImages
 from mocse_timm.corruptions.command import main as corrupt
-from mocse_timm.data import DataSplits, build_loader, folder_layout, load_data
+from mocse_timm.data import DataSplits, FileImages, build_loader, folder_layout, load_data
 from mocse_timm.data.folder_layout import read_layout
+from mocse_timm.data.image_files import ImageFiles
 from mocse_timm.evaluation.run import main as validate
 from mocse_timm.models.saving import save_model
 
@@ -157,6 +163,32 @@ def test_a_broken_image_met_while_validating_is_one_sentence(
     printed = capfd.readouterr().err
     assert printed.startswith("error: image file ") and "val/zebra/0.png cannot be read" in printed
     assert printed.count("\n") == 1 and not (tmp_path / "x.json").exists()
+
+
+class _Undecodable:
+    """A set whose images cannot be decoded, each for a reason that a decoder of Pillow's gives."""
+
+    reasons = (RuntimeError("Failed to decode frame 0"), ValueError("Decompressed data too large"), OSError("cut"))
+
+    def __len__(self) -> int:
+        return len(self.reasons)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        raise self.reasons[index]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_whatever_a_decoder_raises_is_one_sentence(place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = FileImages(Subset(_Undecodable(), [place]), torch.zeros(1, dtype=torch.int64))  # pyright: ignore[reportArgumentType]  (it has the length and items that are asked for)
+    with pytest.raises(BadInput, match="^image 0 cannot be read"):
+        list(build_loader(part, training=False, batch_size=1, image_size=32))
+    with pytest.raises(BadInput, match="^image 0 of it cannot be read"):
+        next(CleanImages("it", "validation", 32, part).chunks())
+    write_folder(tmp_path, height=80, width=80)
+    error = _Undecodable.reasons[place]
+    monkeypatch.setattr(Image, "open", mock.Mock(side_effect=error))
+    with pytest.raises(BadInput, match="0.png cannot be read"):
+        ImageFiles(read_layout(tmp_path).train, "RGB")[0]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -17,7 +17,7 @@ from mocse_timm.checks import BadInput
 from mocse_timm.corruptions.severities import SMALLEST_SIDE
 from mocse_timm.data.augmentation import Augmentation
 from mocse_timm.data.folder_layout import read_layout
-from mocse_timm.data.image_files import ImageFiles, stored_size
+from mocse_timm.data.image_files import UNREADABLE, ImageFiles, stored_size
 from mocse_timm.data.per_image_transforms import file_transform
 from mocse_timm.data.resizing import Resizing
 from mocse_timm.data.sources import load_data, refuse_idle_place
@@ -36,7 +36,7 @@ def _opened(part: FileImages, index: int, dataset: str) -> tuple[Image.Image, in
         image, label = part.dataset[index][:2]
         image.load()
         return image, int(label)
-    except (OSError, SyntaxError) as error:  # of timm's and torchvision's sets, which name no file
+    except UNREADABLE as error:  # of timm's and torchvision's sets, which name no file
         reason = " ".join(str(error).split())
         raise BadInput(f"image {index} of {dataset} cannot be read ({reason}): replace or remove it") from None
 

@@ -18,12 +18,19 @@ from mocse_timm.checks import BadInput
 from mocse_timm.data.broken_images import BrokenImage, printable, refuse_broken
 from mocse_timm.data.folder_layout import LabelledFiles
 
-__all__ = ["ImageFiles", "decode_files", "open_image", "stored_size", "visit_files"]
+__all__ = ["UNREADABLE", "ImageFiles", "decode_files", "open_image", "stored_size", "visit_files"]
 
 DEEP_MODES = ("I", "F")  # Pillow clips 16- and 32-bit values at 255 instead of scaling them
 # What Pillow raises for files it cannot or will not open. Its guard against gigapixel images is an error above twice
-# its limit and a warning below, which Python can be told to raise.
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+# its limit and a warning below, which Python can be told to raise. Its decoders of AVIF and DDS raise RuntimeErrors.
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    RuntimeError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
 CHUNK = 256  # images a thread decodes before it takes new ones; handing them out singly costs 30 us each
 
 

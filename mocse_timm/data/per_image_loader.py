@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from mocse_timm.checks import BadInput
 from mocse_timm.data.batch_augmentation import cutout, to_float
+from mocse_timm.data.image_files import UNREADABLE
 from mocse_timm.data.per_image_transforms import ImageTransform
 from mocse_timm.data.seeds import drawing_from, make_generator
 from mocse_timm.data.sharding import check_pairs, check_sharding, training_batches, validation_batches
@@ -58,7 +59,7 @@ class _Transformed(Dataset):
             image, label = self.dataset[index][:2]
         except BadInput as refusal:
             return refusal
-        except (OSError, SyntaxError) as error:  # of timm's and torchvision's sets, which name no file
+        except UNREADABLE as error:  # of timm's and torchvision's sets, which name no file
             return BadInput(f"image {index} cannot be read ({' '.join(str(error).split())}): replace or remove it")
         if self.in_chans == 1:
             image = image.convert("L")
