@@ -133,6 +133,16 @@ def test_another_crop_is_used_only_if_it_is_asked_for(
     assert chosen(model, part, corruptions_dir=str(folder)) == (folder.name, ())
 
 
+def test_timms_name_of_a_folder_means_the_same_archive(model: torch.nn.Module, tmp_path: Path) -> None:
+    folder = made(tmp_path, dataset="folder:own")
+    for dataset, data_dir in (("folder:own", None), ("folder", "own")):
+        config = ValidateConfig("run", dataset=dataset, data_dir=data_dir, corruptions_dir=str(tmp_path))
+        scorer = Scorer(config, model, torch.device("cpu"), Accelerator())
+        data = DataSplits("folder:own", IN_MEMORY, IN_MEMORY, ("a", "b", "c", "d"))
+        archive, _ = choose_archive(scorer, data, NAMES, (1,))
+        assert archive is not None and archive.folder == folder
+
+
 def test_an_unfinished_folder_is_refused_only_if_it_is_asked_for(model: torch.nn.Module, tmp_path: Path) -> None:
     folder = made(tmp_path, files={})
     assert chosen(model, data_dir=str(tmp_path)) == (

@@ -20,7 +20,7 @@ from mocse_timm.data.folder_layout import read_layout
 from mocse_timm.data.image_files import UNREADABLE, ImageFiles, stored_size
 from mocse_timm.data.per_image_transforms import file_transform
 from mocse_timm.data.resizing import Resizing
-from mocse_timm.data.sources import load_data, refuse_idle_place
+from mocse_timm.data.sources import load_data, refuse_idle_place, with_place
 from mocse_timm.data.splits import DataSplits, FileImages, MemoryImages
 
 __all__ = ["CleanImages", "load_clean"]
@@ -158,7 +158,7 @@ def load_clean(
     dataset: str,
     *,
     split: str = "validation",
-    data_dir: str | None = None,
+    data_dir: str | Path | None = None,
     download: bool = False,
     img_size: int | None = None,
     crop_pct: float | None = None,
@@ -177,6 +177,7 @@ def load_clean(
     """
     if img_size is not None and img_size < SMALLEST_SIDE:
         raise BadInput(f"--img-size {img_size}: corruptions need sides of {SMALLEST_SIDE} pixels or more")
+    dataset, data_dir = with_place(dataset, data_dir)
     if dataset.startswith("folder:") and dataset != "folder:":
         refuse_idle_place(dataset, data_dir)
         data, sizes = _from_folder(

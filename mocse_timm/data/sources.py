@@ -10,7 +10,7 @@ from mocse_timm.data.image_folder import load_image_folder
 from mocse_timm.data.splits import DataSplits
 from mocse_timm.data.timm_sets import STREAM_PREFIXES, TIMM_PREFIXES, load_timm_dataset
 
-__all__ = ["load_data", "refuse_idle_place"]
+__all__ = ["load_data", "refuse_idle_place", "with_place"]
 
 FORMS = "digits, cifar10, cifar100, folder:PATH, torch/NAME, hfds/NAME"
 
@@ -21,6 +21,13 @@ def refuse_idle_place(dataset: str, data_dir: str | Path | None) -> None:
         raise BadInput(
             f"--data-dir is {str(data_dir)!r}, but {dataset} says where it is: change that, or give --dataset folder"
         )
+
+
+def with_place(dataset: str, data_dir: str | Path | None) -> tuple[str, str | Path | None]:
+    """Return the name and ``data_dir`` by which all else knows a data set: timm's ``folder`` is ``folder:DATA_DIR``."""
+    if dataset in ("", "folder", "image_folder"):
+        return f"folder:{data_dir if data_dir is not None else 'data'}", None
+    return dataset, data_dir
 
 
 def load_data(
@@ -62,6 +69,7 @@ def load_data(
     for flag, size in (("the model's image size", model_size), ("--img-size", image_size)):
         if size is not None and size < 1:
             raise BadInput(f"{flag} is {size} pixels: give a size of at least 1")
+    dataset, data_dir = with_place(dataset, data_dir)
     folder = Path(data_dir if data_dir is not None else "data")
     name = dataset.removeprefix("torch/") if dataset.removeprefix("torch/") in CIFAR_SETS else dataset
     prefix, slash, _ = name.partition("/")
@@ -80,8 +88,6 @@ def load_data(
             image_size=image_size,
             in_chans=in_chans,
         )
-    if name in ("", "folder", "image_folder"):
-        name = f"folder:{folder}"
     if name.startswith("folder:"):
         path = name.removeprefix("folder:")
         if not path:

@@ -8,6 +8,7 @@ from mocse_timm.corruptions.archive import Archive, find_archive
 from mocse_timm.corruptions.frost import find_frost_textures
 from mocse_timm.corruptions.manifest import Manifest
 from mocse_timm.data import DataSplits, MemoryImages, Resizing
+from mocse_timm.data.sources import with_place
 from mocse_timm.evaluation.scorer import Scorer, resizing_of
 
 __all__ = ["choose_archive"]
@@ -86,7 +87,8 @@ def choose_archive(
             passed_over.append(f"{place} {reason}")
         return reason is None
 
-    archive = find_archive(folder, config.dataset, fits)
+    dataset = None if config.dataset is None else with_place(config.dataset, config.data_dir)[0]
+    archive = find_archive(folder, dataset, fits)
     part = archive.manifest.split if archive is not None and archive.manifest is not None else "validation"
     if archive is not None and part != config.split:
         if asked:
