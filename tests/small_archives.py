@@ -42,7 +42,13 @@ def write_class_folders(folder: Path, names: tuple[str, ...], classes: tuple[str
 
 
 def write_generated(
-    parent: Path, dataset: str, names: tuple[str, ...], labels: tuple[int, ...], *, seed: int = 0
+    parent: Path,
+    dataset: str,
+    names: tuple[str, ...],
+    labels: tuple[int, ...],
+    *,
+    seed: int = 0,
+    sha256: str = "0" * 64,
 ) -> Path:
     """Write a folder with a manifest, as ``python -m mocse_timm.corruptions`` does."""
     folder = write_arrays(parent / f"generated-{dataset}-seed{seed}", names, labels)

@@ -78,6 +78,30 @@ def test_crop_is_the_one_that_was_applied(
     assert np.array_equal((shown * 255).round().byte().permute(0, 2, 3, 1).numpy(), pixels)
 
 
+def test_one_large_part_makes_both_parts_large_as_for_models(tmp_path: Path) -> None:
+    write_folder(tmp_path, height=40, width=64)
+    write_image(tmp_path / "train/ant/0.png", random_pixels(0, 100, 100))
+    (shown, _), *_ = build_loader(
+        load_data(f"folder:{tmp_path}", model_size=32).validation,
+        training=False,
+        batch_size=9,
+        image_size=32,
+        resizing=Resizing(1.0),
+    )
+    pixels, _ = all_of(f"folder:{tmp_path}", img_size=32, crop_pct=1.0)
+    assert np.array_equal((shown * 255).round().byte().permute(0, 2, 3, 1).numpy(), pixels)
+    assert load_clean(f"folder:{tmp_path}", img_size=32).crop_pct == 0.875
+
+
+@pytest.mark.parametrize(("width", "mode"), [(48, "center"), (40, "squash")])
+def test_squeezed_images_are_said_to_be_squeezed(tmp_path: Path, width: int, mode: str) -> None:
+    write_folder(tmp_path, height=48, width=width)
+    clean = load_clean(f"folder:{tmp_path}", img_size=32)
+    assert list(clean.chunks()) and clean.crop_mode == mode
+    data = load_data(f"folder:{tmp_path}", model_size=32, image_size=32).validation
+    assert isinstance(data, MemoryImages) and data.resizing.crop_mode == mode
+
+
 def test_small_images_are_used_whole(tmp_path: Path) -> None:
     write_folder(tmp_path, height=48, width=40)
     assert load_clean("digits").crop_pct == load_clean("digits", img_size=224).crop_pct == 1.0

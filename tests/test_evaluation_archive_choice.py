@@ -14,6 +14,7 @@ from small_archives import write_arrays, write_generated
 from mocse_timm.checks import BadInput
 from mocse_timm.corruptions.manifest import read_manifest, write_manifest
 from mocse_timm.data import DataSplits, FileImages, MemoryImages
+from mocse_timm.data.images_digest import images_digest
 from mocse_timm.evaluation import archive_choice
 from mocse_timm.evaluation.archive_choice import choose_archive
 from mocse_timm.evaluation.config import ValidateConfig
@@ -22,6 +23,7 @@ from mocse_timm.evaluation.scorer import Scorer
 NAMES = ("fog", "pixelate")
 LABELS = (3, 0, 3, 1)
 IN_MEMORY = MemoryImages(torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.tensor(LABELS))
+NAMED = replace(IN_MEMORY, files_sha256="2" * 64)
 FROM_FILES = FileImages(range(4), torch.tensor(LABELS))  # pyright: ignore[reportArgumentType] (nothing is read from it)
 
 
@@ -40,7 +42,7 @@ def made(parent: Path, **changes: Any) -> Path:
     folder = write_generated(parent, "cifar10", NAMES, LABELS, seed=changes.get("seed", 0))
     manifest = read_manifest(folder)
     assert manifest is not None
-    manifest = replace(manifest, **({"crop_pct": 1.0} | changes))
+    manifest = replace(manifest, **({"crop_pct": 1.0, "source_sha256": images_digest(IN_MEMORY)} | changes))
     write_manifest(folder, manifest)
     for file in folder.glob("*.npy"):
         np.save(file, np.load(file)[: len(LABELS) * len(manifest.severities)])
@@ -64,6 +66,8 @@ OTHER = [
     ({}, {"img_size": 64}, r"has images of 32x32 pixels, this run takes 64x64 .--img-size."),
     ({"severities": (1, 2)}, {}, "lacks severity 3 of --severities"),
     ({}, {"names": ("snow", *NAMES)}, "lacks snow of --corruptions"),
+    ({"source_sha256": "1" * 64}, {}, r"is made from other images .--dataset, --val-split."),
+    ({"files_sha256": "1" * 64}, {"part": NAMED}, r"is made from other images .--dataset, --val-split."),
 ]
 
 
@@ -79,6 +83,47 @@ def test_a_folder_that_does_not_cover_the_request_is_never_used(
     for asked in ({"corruptions_dir": str(folder)}, {"data_dir": str(tmp_path), "corruption_source": "archive"}):
         with pytest.raises(BadInput, match=f"{reason}; change that flag, or choose --corruption-source generated"):
             chosen(model, **asked, **flags)
+
+
+def test_images_from_files_go_by_their_names_and_not_by_how_they_were_decoded(
+    model: torch.nn.Module, tmp_path: Path
+) -> None:
+    folder = made(tmp_path, source_sha256="1" * 64, files_sha256="2" * 64)
+    assert chosen(model, NAMED, data_dir=str(tmp_path)) == (folder.name, ())
+
+
+def test_frost_of_other_photographs_is_passed_over(
+    model: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("frost", "fog")
+    folder = made(tmp_path, wanted=names, frost_sha256="1" * 64)
+    (folder / "pixelate.npy").rename(folder / "frost.npy")
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    files = {name.replace("pixelate", "frost"): value for name, value in manifest.files.items()}
+    write_manifest(folder, replace(manifest, files=files))
+    monkeypatch.setattr(archive_choice, "find_frost_textures", Path)
+    here: dict[str, Any] = {"data_dir": str(tmp_path), "names": names, "frost_dir": "x"}
+    there = {"corruptions_dir": str(folder), "names": names}
+    for digest, fits in (("1" * 64, True), ("2" * 64, False)):
+        monkeypatch.setattr(archive_choice, "frost_digest", lambda _, digest=digest: digest)
+        name, notes = chosen(model, **here)
+        assert (name is not None) == fits and (fits or "frost of other photographs" in notes[0])
+        assert chosen(model, **there)[0] == folder.name
+        assert chosen(model, **here | {"names": ("fog",)})[0] == folder.name
+    with pytest.raises(BadInput, match="has frost of other photographs .--frost-dir.; change that flag"):
+        chosen(model, **there, frost_dir="x")
+
+
+def test_archives_of_the_other_part_are_not_looked_at(model: torch.nn.Module, tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    made(tmp_path, seed=1, files={})
+    assert chosen(model, data_dir=str(tmp_path), split="train", corruption_seed=1) == (None, ())
+    with pytest.raises(BadInput, match="is made from the validation part, --split is train"):
+        chosen(model, corruptions_dir=str(folder), split="train")
+    train = made(tmp_path / "train", split="train")
+    assert chosen(model, corruptions_dir=str(tmp_path / "train"), split="train") == (train.name, ())
+    assert chosen(model, data_dir=str(tmp_path / "train")) == (None, ())
 
 
 @pytest.mark.parametrize("flags", [{}, {"names": ("fog",), "wanted_severities": (2, 4)}])
@@ -166,3 +211,8 @@ def test_a_folder_of_ours_is_passed_over_for_a_model_that_is_shown_images_resize
         folder, notes = chosen(vit, FROM_FILES, data_dir=str(tmp_path))
         assert (folder is None) == (reason is not None)
         assert reason is None or reason in notes[0]
+    made(tmp_path / "squeezed", crop_pct=0.95, crop_mode="squash")
+    vit.pretrained_cfg = facts | {"interpolation": "bilinear", "crop_mode": "center"}
+    folder, notes = chosen(vit, FROM_FILES, data_dir=str(tmp_path / "squeezed"))
+    assert folder is None and "holds squeezed images, this model is shown others (crop_mode center)" in notes[0]
+    assert chosen(vit, data_dir=str(tmp_path / "squeezed"))[0] is None  # of 95 %, where those in memory are whole

@@ -93,6 +93,8 @@ def test_other_images_are_compared_as_two_samples(changes: dict[str, Any]) -> No
         ("crop_pct", 1.0, 0.875),
         ("crop_mode", "center", "squash"),
         ("interpolation", "bilinear", "bicubic"),
+        ("clean_sha256", "1" * 64, "2" * 64),
+        ("frost_sha256", "1" * 64, "2" * 64),
     ],
 )
 def test_images_resized_otherwise_are_not_paired_and_what_is_not_known_is_taken_to_be_equal(
@@ -104,6 +106,11 @@ def test_images_resized_otherwise_are_not_paired_and_what_is_not_known_is_taken_
 
     assert paired(one, one) and paired(one, None) and paired(None, one) and paired(None, None)
     assert not paired(one, other)
+
+
+def test_photographs_of_frost_matter_to_frost_alone() -> None:
+    ours, theirs = (replace(scores_of(first(6), TWO), frost_sha256=digit * 64) for digit in "12")
+    assert compare(ours, theirs, "dense").paired
 
 
 def test_a_baseline_of_before_sides_were_kept_is_read_and_paired(tmp_path: Path) -> None:

@@ -205,18 +205,22 @@ def _manifest_of(place: Path, name: str | None) -> Manifest | None:
 
 
 def find_archive(
-    folder: str | Path, dataset: str | None = None, fits: Callable[[Path, Manifest], bool] | None = None
+    folder: str | Path,
+    dataset: str | None = None,
+    fits: Callable[[Path, Manifest], bool] | None = None,
+    *,
+    split: str | None = "validation",
 ) -> Archive | None:
     """Return the archive that is in ``folder``, or None if there is none.
 
     ``folder`` is an archive itself, or holds one as a folder under its distributed name (``CIFAR-10-C``,
-    ``CIFAR-100-C``, ``Tiny-ImageNet-C``, ``ImageNet-C``), or else a folder ``generated-...`` of ours, made from the
-    validation part.
+    ``CIFAR-100-C``, ``Tiny-ImageNet-C``, ``ImageNet-C``), or else a folder ``generated-...`` of ours.
 
     Args:
         folder: to look into.
         dataset: name of the clean set, as for ``load_data``; archives inside ``folder`` that are made from another
             are passed over. None for any.
+        split: part of the set that archives of ours inside ``folder`` are made from; None for either.
         fits: whether an archive of ours is wanted, by its folder and manifest; others are passed over. None for all.
 
     Raises:
@@ -231,12 +235,13 @@ def find_archive(
             _refuse_another_set(archive, name)
         refused = fits is not None and archive.manifest is not None and not fits(folder, archive.manifest)
         return None if refused else archive
-    official = [folder / title for title in OFFICIAL if name is None or _made_from(title, name)]
+    titles = OFFICIAL if split != "train" else ()  # all are of validation parts
+    official = [folder / title for title in titles if name is None or _made_from(title, name)]
     found = [place for place in official if place.is_dir()]
     if not found and folder.is_dir():
         for place in sorted(folder.glob(f"{GENERATED_PREFIX}*")):
             manifest = _manifest_of(place, name)
-            ours = manifest and manifest.split == "validation" and name in (None, manifest.dataset)
+            ours = manifest and split in (None, manifest.split) and name in (None, manifest.dataset)
             if manifest and ours and (fits is None or fits(place, manifest)):
                 found.append(place)
     if len(found) > 1:

@@ -5,7 +5,7 @@ Letters: B = images in a chunk, N = images of the part.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os.path import expanduser
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from mocse_timm.corruptions.severities import SMALLEST_SIDE
 from mocse_timm.data.augmentation import Augmentation
 from mocse_timm.data.folder_layout import read_layout
 from mocse_timm.data.image_files import UNREADABLE, ImageFiles, stored_size
+from mocse_timm.data.image_folder import kept_in_memory
 from mocse_timm.data.per_image_transforms import file_transform
 from mocse_timm.data.resizing import Resizing
 from mocse_timm.data.sources import load_data, refuse_idle_place, with_place
@@ -61,6 +62,15 @@ class CleanImages:
     part: MemoryImages | FileImages
     resize: bool = False
     crop: float | None = None
+    _squeezed: set[int] = field(default_factory=set)
+
+    @property
+    def crop_mode(self) -> str:
+        """How the images became squares, in timm's word: ``squash`` if one that was none was squeezed into one.
+
+        It is known when all of :meth:`chunks` has been taken.
+        """
+        return "squash" if self._squeezed else "center"
 
     @property
     def crop_pct(self) -> float:
@@ -83,6 +93,8 @@ class CleanImages:
                     f"image {index} of {self.dataset} is {image.height}x{image.width} pixels, the first is "
                     f"{self.side}x{self.side}: pass --img-size N to bring them to one size"
                 )
+            if image.width != image.height:
+                self._squeezed.add(index)
             image = image.resize((self.side, self.side), Image.Resampling.BILINEAR)
         return np.asarray(image), label
 
@@ -125,21 +137,28 @@ def _refuse_gray(modes: list[str], dataset: str) -> None:
         raise BadInput(f"images of {dataset} have transparency ({clear[0]}), which a model never sees: make them RGB")
 
 
-def _from_folder(path: str, dataset: str, split: str, **parts_named: str) -> tuple[DataSplits, list[tuple[int, int]]]:
-    """List a folder's images without decoding them; return the set and (height, width) of each class's first image."""
+def _from_folder(
+    path: str, dataset: str, split: str, img_size: int | None, **parts_named: str
+) -> tuple[DataSplits, tuple[int, int], bool]:
+    """List a folder's images without decoding them.
+
+    Returns:
+        The set, (height, width) of the part's first image, and whether models are shown the images whole.
+    """
     layout = read_layout(Path(expanduser(path)), **parts_named)
     parts = [
         FileImages(ImageFiles(part, "RGB"), torch.tensor(part.labels)) for part in (layout.train, layout.validation)
     ]
     files = layout.train if split == "train" else layout.validation
     sample = files.first_of_each_class()
-    sizes = [stored_size(file) for file in sample]  # says which file is no image
+    first = [stored_size(file) for file in sample][0]  # says which file is no image
     modes: list[str] = []
     for file in sample:
         with Image.open(file) as image:
             modes.append(image.mode)
     _refuse_gray(modes, dataset)
-    return DataSplits(dataset, parts[0], parts[1], layout.class_names), sizes
+    whole = kept_in_memory(layout, image_size=img_size)
+    return DataSplits(dataset, parts[0], parts[1], layout.class_names), first, whole
 
 
 def _check_crop(crop_pct: float | None, side: int, dataset: str, *, used: bool) -> None:
@@ -167,9 +186,10 @@ def load_clean(
 ) -> CleanImages:
     """Open one part of the data set ``dataset``; names are those of :func:`mocse_timm.data.load_data`.
 
-    Images keep their size, which has to be one and square, unless ``img_size`` is given: then images of up to 64
-    pixels, judged by the first of each class, are resized to it, and larger ones from files resized and cropped in the
-    middle: ``crop_pct`` of their shorter side is kept, by default 0.875 as in ImageNet-C (224 of 256).
+    Images keep their size, which has to be one and square, unless ``img_size`` is given: then small images, of up to 64
+    pixels, are resized to it, and larger ones from files resized and cropped in the middle: ``crop_pct`` of their
+    shorter side is kept, by default 0.875 as in ImageNet-C (224 of 256). Whether those of a folder are small is judged
+    as for models, by both of its parts: see :func:`mocse_timm.data.image_folder.kept_in_memory`.
 
     Raises:
         BadInput: for a set that cannot be opened, a ``data_dir`` beside the path of a folder, gray or transparent
@@ -180,10 +200,11 @@ def load_clean(
     dataset, data_dir = with_place(dataset, data_dir)
     if dataset.startswith("folder:") and dataset != "folder:":
         refuse_idle_place(dataset, data_dir)
-        data, sizes = _from_folder(
-            dataset.removeprefix("folder:"), dataset, split, train_split=train_split, val_split=val_split
+        path = dataset.removeprefix("folder:")
+        data, (height, width), small = _from_folder(
+            path, dataset, split, img_size, train_split=train_split, val_split=val_split
         )
-        small = None  # as models are shown small images of folders: resized, whatever their shape
+        crop = None if small else crop_pct or CROP_PCT  # None: resized, whatever their shape
     else:
         try:
             data = load_data(
@@ -202,13 +223,13 @@ def load_clean(
             ) from None
         part = data.train if split == "train" else data.validation
         if isinstance(part, MemoryImages):
-            sizes = [(part.images.shape[2], part.images.shape[3])]
+            (height, width), small, crop = part.images.shape[2:], True, None
         else:
             first, _ = _opened(part, 0, dataset)
             _refuse_gray([first.mode], dataset)
-            sizes = [(first.height, first.width)]
-        small = None if isinstance(part, MemoryImages) else 1.0
-    (height, width), largest = sizes[0], max(map(max, sizes))
+            height, width = first.height, first.width
+            small = max(height, width) <= SMALL
+            crop = 1.0 if small else crop_pct or CROP_PCT
     part = data.train if split == "train" else data.validation
     if img_size is None and height != width:
         raise BadInput(f"images of {dataset} are {height}x{width} pixels, not square: pass --img-size N to resize them")
@@ -218,8 +239,7 @@ def load_clean(
             f"images of {dataset} are {height}x{width} pixels, and corruptions need sides of {SMALLEST_SIDE} or more: "
             f"pass --img-size {SMALLEST_SIDE} to enlarge them"
         )
-    crop = small if largest <= SMALL else crop_pct or CROP_PCT
-    if img_size is None or isinstance(part, MemoryImages):
+    if img_size is None:
         crop = None
-    _check_crop(crop_pct, side, dataset, used=crop is not None and largest > SMALL)
+    _check_crop(crop_pct, side, dataset, used=crop is not None and not small)
     return CleanImages(data.public_name, split, side, part, resize=img_size is not None, crop=crop)

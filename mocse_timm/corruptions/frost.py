@@ -1,5 +1,6 @@
 """Frost: photographs of ice over the image. The photographs are not ours to hand on; they are looked for."""
 
+import hashlib
 import importlib.util
 from functools import lru_cache
 from os.path import expanduser
@@ -12,7 +13,7 @@ from mocse_timm.corruptions.extra import import_cv2
 from mocse_timm.corruptions.pixels import Bytes, Draws
 from mocse_timm.corruptions.severities import strength, table_side
 
-__all__ = ["TEXTURES", "find_frost_textures", "frost", "missing_frost", "read_textures", "sample_frost"]
+__all__ = ["TEXTURES", "find_frost_textures", "frost", "frost_digest", "missing_frost", "read_textures", "sample_frost"]
 
 TEXTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 """The photographs in use. The generator lists a sixth, frost6.jpg, and never draws it."""
@@ -46,6 +47,23 @@ def missing_frost(frost_dir: str | Path | None = None) -> str:
         f"frost needs the photographs {TEXTURES[0]} to {TEXTURES[-1]}, which {where} does not have; give their folder "
         "(--frost-dir), or install them with: pip install --no-deps imagecorruptions-imaug"
     )
+
+
+def frost_digest(folder: Path | None) -> str | None:
+    """Return the sha256 of the photographs in ``folder``, one after the other; None without a folder.
+
+    Raises:
+        BadInput: if one cannot be read.
+    """
+    if folder is None:
+        return None
+    digest = hashlib.sha256()
+    for name in TEXTURES:
+        try:
+            digest.update((folder / name).read_bytes())
+        except OSError as error:
+            raise BadInput(f"{folder / name} cannot be read ({error.strerror or error})") from None
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=4)

@@ -4,6 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from os.path import expanduser
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from mocse_timm.checks import BadInput
 from mocse_timm.corruptions.archive import Archive, generated_name, open_archive
 from mocse_timm.corruptions.checksum import file_digest
 from mocse_timm.corruptions.clean_images import CleanImages
+from mocse_timm.corruptions.frost import find_frost_textures, frost_digest
 from mocse_timm.corruptions.generated_folder import check_same_making, finished_files, locked
 from mocse_timm.corruptions.manifest import Manifest, current_versions, read_manifest, write_manifest
 from mocse_timm.corruptions.npy_layout import LABELS, npy_file
 from mocse_timm.corruptions.workers import Rows, workers
+from mocse_timm.data.images_digest import images_digest
+from mocse_timm.data.splits import FileImages
 
 __all__ = ["generate", "write_labels"]
 
@@ -176,6 +180,9 @@ def generate(
             num_images=len(clean),
             image_size=(clean.side, clean.side),
             crop_pct=clean.crop_pct,
+            crop_mode=clean.crop_mode,
+            files_sha256=images_digest(clean.part) if isinstance(clean.part, FileImages) else None,
+            frost_sha256=frost_digest(find_frost_textures(frost_dir)) if "frost" in corruptions else None,
             source_sha256=sha256,
             seed=seed,
             severities=severities,
@@ -185,7 +192,10 @@ def generate(
         )
         if before is not None:
             check_same_making(folder, before, manifest)
-            manifest = manifest.continuing(finished_files(folder, before, progress=progress))
+            kept = finished_files(folder, before, progress=progress)
+            manifest = manifest.continuing(kept)
+            if npy_file("frost") in kept:
+                manifest = replace(manifest, frost_sha256=before.frost_sha256)
         _check_room(folder, len(manifest.unfinished) * len(severities) * num_bytes)
         write_manifest(folder, manifest)
         if LABELS not in manifest.files:

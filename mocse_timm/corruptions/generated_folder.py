@@ -64,6 +64,8 @@ def check_same_making(folder: Path, before: Manifest, now: Manifest) -> None:
     packages = sorted({*before.versions, *now.versions})
     pairs += [(package, before.versions.get(package), now.versions.get(package)) for package in packages]
     pairs.append(("images of sha256", before.source_sha256, now.source_sha256))
+    if before.frost_sha256 and now.frost_sha256:
+        pairs.append(("photographs of frost of sha256", before.frost_sha256, now.frost_sha256))
     for name, old, new in pairs:
         if old != new:
             raise BadInput(

@@ -15,6 +15,7 @@ from mocse_timm.corruptions.npy_layout import LABELS, npy_file
 __all__ = ["MANIFEST", "Manifest", "current_versions", "read_manifest", "write_manifest"]
 
 MANIFEST = "MANIFEST.json"
+LATER = ("crop_pct", "crop_mode", "files_sha256", "frost_sha256")  # which older versions did not write
 
 
 def current_versions() -> dict[str, str]:
@@ -40,7 +41,10 @@ class Manifest:
         left_out: reason by corruption that cannot be made here.
         versions: version by package.
         files: sha256 by name of every finished file.
-        crop_pct: the part of the clean images' side that was kept; None in folders of older versions.
+        crop_pct: the part of the clean images' side that was kept; None, as what follows, in folders of older versions.
+        crop_mode: how they became squares, ``center`` or ``squash``.
+        files_sha256: of the names and sizes of the clean images' files; None where there are none, too.
+        frost_sha256: of the photographs for frost; None where there are none, too.
     """
 
     dataset: str
@@ -55,6 +59,9 @@ class Manifest:
     versions: dict[str, str]
     files: dict[str, str] = field(default_factory=dict)
     crop_pct: float | None = None
+    crop_mode: str | None = None
+    files_sha256: str | None = None
+    frost_sha256: str | None = None
 
     @property
     def title(self) -> str:
@@ -97,7 +104,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def _checked(content: Any) -> Manifest:
     """Build a manifest from JSON; KeyError, TypeError or ValueError for anything else."""
-    values = {"crop_pct": None} | content
+    values = dict.fromkeys(LATER) | content
     values = {entry.name: values[entry.name] for entry in fields(Manifest)}
     for name in ("image_size", "severities", "wanted"):
         values[name] = tuple(values[name])
@@ -108,6 +115,9 @@ def _checked(content: Any) -> Manifest:
         raise ValueError("a number is missing")
     if not isinstance(manifest.crop_pct, int | float | None):
         raise ValueError(f"crop_pct {manifest.crop_pct}")
+    for name in LATER[1:]:
+        if not isinstance(getattr(manifest, name), str | None):
+            raise ValueError(f"{name} {getattr(manifest, name)}")
     if not manifest.severities or not set(manifest.severities) <= set(SEVERITIES):
         raise ValueError(f"severities {manifest.severities}")
     if not manifest.wanted or not set(manifest.wanted) <= set(CORRUPTIONS):

@@ -12,9 +12,10 @@ from mocse_timm.data.folder_layout import FolderLayout, LabelledFiles, read_layo
 from mocse_timm.data.grayscale import pillow_mode
 from mocse_timm.data.image_files import ImageFiles, decode_files, stored_size
 from mocse_timm.data.image_size import chosen_size
+from mocse_timm.data.images_digest import files_digest
 from mocse_timm.data.splits import DataSplits, FileImages, MemoryImages
 
-__all__ = ["load_image_folder"]
+__all__ = ["kept_in_memory", "load_image_folder"]
 
 LARGEST_SIDE = 64  # pixels; larger images are read from disk
 LARGEST_SET = 2 * 1024**3  # bytes of uint8 pixels, both parts together
@@ -38,6 +39,24 @@ def _sample_sizes(layout: FolderLayout, mode: str) -> list[tuple[int, int]]:
         refuse_broken(find_broken(paths, mode), len(paths))
         raise refusals[0]
     return sizes
+
+
+def _fits_in_memory(
+    layout: FolderLayout, samples: list[tuple[int, int]], *, in_chans: int, image_size: int | None
+) -> bool:
+    side = max(max(size) for size in samples)
+    num_images = len(layout.train.paths) + len(layout.validation.paths)
+    num_bytes = num_images * in_chans * max(side, image_size or 0) ** 2
+    return side <= LARGEST_SIDE and num_bytes < LARGEST_SET
+
+
+def kept_in_memory(layout: FolderLayout, *, image_size: int | None = None) -> bool:
+    """Return whether :func:`load_image_folder` decodes the colour images of ``layout`` once and uses them whole.
+
+    Raises:
+        BadInput: if no image can be read.
+    """
+    return _fits_in_memory(layout, _sample_sizes(layout, "RGB"), in_chans=3, image_size=image_size)
 
 
 def load_image_folder(
@@ -72,10 +91,7 @@ def load_image_folder(
     mode = pillow_mode(in_chans)
     layout = read_layout(root, train_split=train_split, val_split=val_split)
     samples = _sample_sizes(layout, mode)
-    side = max(max(size) for size in samples)
-    num_images = len(layout.train.paths) + len(layout.validation.paths)
-    num_bytes = num_images * in_chans * max(side, image_size or 0) ** 2
-    if side > LARGEST_SIDE or num_bytes >= LARGEST_SET:
+    if not _fits_in_memory(layout, samples, in_chans=in_chans, image_size=image_size):
 
         def from_disk(files: LabelledFiles) -> FileImages:
             return FileImages(ImageFiles(files, mode), torch.tensor(files.labels))
@@ -98,7 +114,8 @@ def load_image_folder(
 
     def in_memory(files: LabelledFiles, images: Tensor) -> MemoryImages:
         stems = tuple(path.stem for path in files.paths)
-        return MemoryImages(images, torch.tensor(files.labels), stems, squashed=squashed)
+        labels, sha256 = torch.tensor(files.labels), files_digest(files.paths)
+        return MemoryImages(images, labels, stems, files_sha256=sha256, squashed=squashed)
 
     (train, train_squashed), (validation, validation_squashed) = decoded(layout.train), decoded(layout.validation)
     squashed = train_squashed or validation_squashed  # a model that learned from squeezed images is to be shown such

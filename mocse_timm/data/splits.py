@@ -31,6 +31,7 @@ class MemoryImages:
         images: (N, C, H, W) uint8, pixel values in [0, 255].
         labels: (N,) int64 class indices.
         stems: names of the N files that were decoded, without folders and endings; None where there were no files.
+        files_sha256: of the names and sizes of those files, see :mod:`mocse_timm.data.images_digest`; None likewise.
         squashed: whether images of the set, in whichever part, were no squares and were squeezed into some.
 
     Raises:
@@ -40,6 +41,7 @@ class MemoryImages:
     images: Tensor
     labels: Tensor
     stems: tuple[str, ...] | None = None
+    files_sha256: str | None = None
     squashed: bool = False
 
     def __post_init__(self) -> None:

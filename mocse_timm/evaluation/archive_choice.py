@@ -5,17 +5,38 @@ from pathlib import Path
 
 from mocse_timm.checks import BadInput
 from mocse_timm.corruptions.archive import Archive, find_archive
-from mocse_timm.corruptions.frost import find_frost_textures
+from mocse_timm.corruptions.frost import find_frost_textures, frost_digest
 from mocse_timm.corruptions.manifest import Manifest
-from mocse_timm.data import DataSplits, MemoryImages, Resizing
+from mocse_timm.data import DataSplits, FileImages, MemoryImages, Resizing
+from mocse_timm.data.images_digest import images_digest
 from mocse_timm.data.sources import with_place
 from mocse_timm.evaluation.scorer import Scorer, resizing_of
 
 __all__ = ["choose_archive"]
 
 
+def _of_other_images(manifest: Manifest, split: MemoryImages | FileImages) -> bool:
+    """Return whether an archive is surely made from other images than ``split``: older manifests do not tell."""
+    from_arrays = isinstance(split, MemoryImages) and split.files_sha256 is None
+    theirs = manifest.source_sha256 if from_arrays else manifest.files_sha256
+    return theirs is not None and images_digest(split) not in (None, theirs)
+
+
+def _other_frost(manifest: Manifest, frost_dir: str | None, *, asked: bool) -> bool:
+    """Return whether frost would be made with other photographs now; if the archive is ``asked`` for, those typed."""
+    if manifest.frost_sha256 is None or (asked and frost_dir is None):
+        return False
+    return frost_digest(find_frost_textures(frost_dir)) not in (None, manifest.frost_sha256)
+
+
 def _misfit(
-    manifest: Manifest, scorer: Scorer, names: Sequence[str], severities: Sequence[int], *, asked: bool
+    manifest: Manifest,
+    scorer: Scorer,
+    split: MemoryImages | FileImages,
+    names: Sequence[str],
+    severities: Sequence[int],
+    *,
+    asked: bool,
 ) -> str | None:
     """Return what keeps an archive of ours from being what the flags ask for, or None.
 
@@ -33,7 +54,11 @@ def _misfit(
         return f"lacks severity {lacking[0]} of --severities"
     excused = manifest.left_out if asked or find_frost_textures(config.frost_dir) is None else {}
     lacking = [name for name in names if name not in manifest.wanted and name not in excused]
-    return f"lacks {lacking[0]} of --corruptions" if lacking else None
+    if lacking:
+        return f"lacks {lacking[0]} of --corruptions"
+    if "frost" in names and _other_frost(manifest, config.frost_dir, asked=asked):
+        return "has frost of other photographs (--frost-dir)"
+    return "is made from other images (--dataset, --val-split)" if _of_other_images(manifest, split) else None
 
 
 def _unlike_ours(manifest: Manifest, resizing: Resizing, *, in_memory: bool) -> str | None:
@@ -50,7 +75,11 @@ def _unlike_ours(manifest: Manifest, resizing: Resizing, *, in_memory: bool) -> 
             f"holds images that were resized bilinearly, this model is shown {resizing.interpolation} ones "
             "(interpolation)"
         )
-    if resizing.crop_mode != "center" and not in_memory:  # small images are resized whole here and there
+    if in_memory:  # small images are resized whole here and there
+        return None
+    if manifest.crop_mode == "squash":
+        return f"holds squeezed images, this model is shown others (crop_mode {resizing.crop_mode})"
+    if resizing.crop_mode != "center":
         return f"holds the middles of images, this model is shown them whole (crop_mode {resizing.crop_mode})"
     return None
 
@@ -79,8 +108,8 @@ def choose_archive(
 
     def fits(place: Path, manifest: Manifest) -> bool:
         if manifest.split != config.split:
-            return True  # said below, if it is asked for
-        reason = _misfit(manifest, scorer, names, severities, asked=asked)
+            return True  # the folder itself: said below, if it is asked for
+        reason = _misfit(manifest, scorer, split, names, severities, asked=asked)
         if reason is None and not asked:
             reason = _unlike_ours(manifest, resizing, in_memory=in_memory)
         if reason is not None:
@@ -88,7 +117,7 @@ def choose_archive(
         return reason is None
 
     dataset = None if config.dataset is None else with_place(config.dataset, config.data_dir)[0]
-    archive = find_archive(folder, dataset, fits)
+    archive = find_archive(folder, dataset, fits, split=config.split)
     part = archive.manifest.split if archive is not None and archive.manifest is not None else "validation"
     if archive is not None and part != config.split:
         if asked:

@@ -15,7 +15,7 @@ from mocse_timm.evaluation.corruption_scores import MEANS, CorruptionScores, sta
 
 __all__ = ["Comparison", "Difference", "compare"]
 
-STATED = ("side", "crop_pct", "crop_mode", "interpolation")  # of the images, where a report says them
+STATED = ("side", "crop_pct", "crop_mode", "interpolation", "clean_sha256")  # of the images, where a report says them
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ def _effective_robustness(
 
 def _same_images(ours: CorruptionScores, theirs: CorruptionScores) -> bool:
     """Whether both models saw the same pixels; what an older report does not say is taken to be equal."""
-    stated = ((getattr(ours, name), getattr(theirs, name)) for name in STATED)
+    names = (*STATED, *(["frost_sha256"] if "frost" in ours.corruptions else []))
+    stated = ((getattr(ours, name), getattr(theirs, name)) for name in names)
     alike = all(a == b or a is None or b is None for a, b in stated)
     return alike and ours.images == theirs.images and ours.source == theirs.source
 

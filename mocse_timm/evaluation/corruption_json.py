@@ -36,6 +36,8 @@ def to_json(scores: CorruptionScores) -> dict[str, Any]:
         "crop_pct": scores.crop_pct,
         "crop_mode": scores.crop_mode,
         "interpolation": scores.interpolation,
+        "clean_sha256": scores.clean_sha256,
+        "frost_sha256": scores.frost_sha256,
         "missing": list(scores.missing),
         "clean": clean,
         "means": {name: asdict(mean) for name, mean in means.items() if mean is not None},
@@ -53,8 +55,8 @@ def from_json(content: Mapping[str, Any]) -> CorruptionScores:
     corruptions = tuple(cells)
     severities = tuple(int(severity) for severity in cells[corruptions[0]])
     table = [[cells[name][str(severity)] for severity in severities] for name in corruptions]
-    side, crop_pct = content.get("side"), content.get("crop_pct")  # these and two more are not in older reports
-    crop_mode, interpolation = content.get("crop_mode"), content.get("interpolation")
+    side, crop_pct = content.get("side"), content.get("crop_pct")  # these and four more are not in older reports
+    words = {name: content.get(name) for name in ("crop_mode", "interpolation", "clean_sha256", "frost_sha256")}
     known = all("correct" in cell for line in table for cell in line)
     return CorruptionScores(
         source=str(content["source"]),
@@ -74,6 +76,5 @@ def from_json(content: Mapping[str, Any]) -> CorruptionScores:
         clean_correct=unpack(clean["correct"], count) if "correct" in clean else None,
         side=None if side is None else int(side),
         crop_pct=None if crop_pct is None else float(crop_pct),
-        crop_mode=None if crop_mode is None else str(crop_mode),
-        interpolation=None if interpolation is None else str(interpolation),
+        **{name: None if word is None else str(word) for name, word in words.items()},
     )

@@ -76,6 +76,10 @@ class CorruptionScores:
     """How they became squares, in timm's word; likewise."""
     interpolation: str | None = None
     """How their pixels were mixed; likewise."""
+    clean_sha256: str | None = None
+    """Of all images of the part, see :func:`mocse_timm.data.images_digest.images_digest`; likewise, and of archives."""
+    frost_sha256: str | None = None
+    """Of the photographs for frost; None without it, too."""
 
     def only(self, corruptions: Sequence[str], severities: Sequence[int] | None = None) -> "CorruptionScores":
         """Return the scores of these corruptions and severities alone; all must be there."""

@@ -98,6 +98,7 @@ def score_answers(
     split: str,
     mixture: bool,
     clean_stems: tuple[str, ...] | None = None,
+    clean_sha256: str | None = None,
 ) -> CorruptionScores:
     """Count.
 
@@ -110,6 +111,7 @@ def score_answers(
         split: which part of it.
         mixture: whether the model has experts.
         clean_stems: names of the clean set's files, where they are known; see :func:`file_stems`.
+        clean_sha256: of the clean images that were corrupted, where it is known; see :func:`images_digest`.
     """
     correct = answers.correct.permute(1, 2, 0)
     confidences = answers.confidences.permute(1, 2, 0)
@@ -143,5 +145,7 @@ def score_answers(
         correct=correct.numpy(),
         clean_correct=clean_correct.numpy() if aligned else None,
         side=source.side,
+        clean_sha256=clean_sha256,
+        frost_sha256=source.frost_sha256,
         **({} if source.resizing is None else asdict(source.resizing)),
     )

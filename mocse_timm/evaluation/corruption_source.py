@@ -16,6 +16,7 @@ from torch.utils.data import Subset
 
 from mocse_timm.checks import BadInput
 from mocse_timm.corruptions.archive import Archive
+from mocse_timm.corruptions.frost import find_frost_textures, frost_digest
 from mocse_timm.data import FileImages, Loader, MemoryImages, Resizing, to_float
 from mocse_timm.data.splits import ImageDataset
 from mocse_timm.evaluation.corruption_worker import Task, corrupted
@@ -60,6 +61,11 @@ class Source(Protocol):
         ...
 
     @property
+    def ours(self) -> bool:
+        """Whether they were made from the clean images by this package."""
+        ...
+
+    @property
     def corruptions(self) -> tuple[str, ...]:
         """The K names."""
         ...
@@ -87,6 +93,11 @@ class Source(Protocol):
     @property
     def resizing(self) -> Resizing | None:
         """How the clean images became squares; None where an archive does not say."""
+        ...
+
+    @property
+    def frost_sha256(self) -> str | None:
+        """Of frost's photographs; None without frost, or where an archive does not say."""
         ...
 
     @property
@@ -163,10 +174,23 @@ class ArchiveSource:
         return self.archive.title
 
     @property
+    def ours(self) -> bool:
+        """An archive with a manifest is."""
+        return self.archive.manifest is not None
+
+    @property
     def resizing(self) -> Resizing | None:
         """Of an archive of ours what its manifest says, and what holds for all of them."""
         manifest = self.archive.manifest
-        return None if manifest is None or manifest.crop_pct is None else Resizing(manifest.crop_pct)
+        if manifest is None or manifest.crop_pct is None:
+            return None
+        return Resizing(manifest.crop_pct, manifest.crop_mode or "center")
+
+    @property
+    def frost_sha256(self) -> str | None:
+        """What the manifest of an archive of ours says."""
+        manifest = self.archive.manifest
+        return manifest.frost_sha256 if manifest is not None and "frost" in self.corruptions else None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -232,6 +256,7 @@ class GeneratedSource:
     workers: int = 1
     frost_dir: str | None = None
     notes: tuple[str, ...] = ()
+    ours: bool = True
     stems: None = None
     """The clean images themselves need no names."""
 
@@ -239,6 +264,11 @@ class GeneratedSource:
     def title(self) -> str:
         """Never the name of an official archive."""
         return f"generated (mocse_timm {metadata.version('mocse_timm')}, seed {self.seed})"
+
+    @property
+    def frost_sha256(self) -> str | None:
+        """Of those that frost is made with."""
+        return frost_digest(find_frost_textures(self.frost_dir)) if "frost" in self.corruptions else None
 
     def _tasks(self) -> Iterator[Task]:
         start, indices = 0, self.share.of(self.chosen).numpy()

@@ -14,6 +14,7 @@ from torch import nn
 from mocse_timm.checks import BadInput
 from mocse_timm.data import DataSplits, FileImages, Loader, MemoryImages, Resizing, build_loader
 from mocse_timm.data.file_stems import file_stems
+from mocse_timm.data.images_digest import images_digest
 from mocse_timm.evaluation.config import ValidateConfig
 from mocse_timm.evaluation.corruption_scores import CorruptionScores
 from mocse_timm.evaluation.corruption_scoring import answer_cells, score_answers
@@ -157,4 +158,5 @@ class Scorer:
             split=self.config.split,
             mixture=mixture,
             clean_stems=file_stems(split),
+            clean_sha256=images_digest(split) if source.ours else None,
         )
