@@ -209,7 +209,7 @@ def find_archive(
     dataset: str | None = None,
     fits: Callable[[Path, Manifest], bool] | None = None,
     *,
-    split: str | None = "validation",
+    split: str = "validation",
 ) -> Archive | None:
     """Return the archive that is in ``folder``, or None if there is none.
 
@@ -220,7 +220,7 @@ def find_archive(
         folder: to look into.
         dataset: name of the clean set, as for ``load_data``; archives inside ``folder`` that are made from another
             are passed over. None for any.
-        split: part of the set that archives of ours inside ``folder`` are made from; None for either.
+        split: part of the set that archives of ours inside ``folder`` are made from.
         fits: whether an archive of ours is wanted, by its folder and manifest; others are passed over. None for all.
 
     Raises:
@@ -241,7 +241,7 @@ def find_archive(
     if not found and folder.is_dir():
         for place in sorted(folder.glob(f"{GENERATED_PREFIX}*")):
             manifest = _manifest_of(place, name)
-            ours = manifest and split in (None, manifest.split) and name in (None, manifest.dataset)
+            ours = manifest and manifest.split == split and name in (None, manifest.dataset)
             if manifest and ours and (fits is None or fits(place, manifest)):
                 found.append(place)
     if len(found) > 1:

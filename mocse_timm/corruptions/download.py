@@ -1,14 +1,11 @@
 """The official archives from Zenodo: fetched, checked and unpacked."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from os.path import expanduser
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from mocse_timm.checks import BadInput, nearest
+from mocse_timm.corruptions.alone import alone
 from mocse_timm.corruptions.archive import Archive, open_archive
 from mocse_timm.corruptions.archive_facts import OFFICIAL, OfficialArchive, TarFile
 from mocse_timm.corruptions.checksum import file_digest
@@ -36,22 +33,6 @@ def _is_there(tar: TarFile, facts: OfficialArchive, folder: Path) -> bool:
     if facts.file_md5:
         return all((folder / file).is_file() for file in facts.file_md5)
     return set(tar.corruptions) <= set(corruption_folders(folder))
-
-
-@contextmanager
-def _alone(data_dir: Path, title: str) -> Iterator[None]:
-    """Keep other processes from fetching and unpacking the same archive at the same place."""
-    lock = data_dir / f".{title}.lock"
-    try:
-        with FileLock(lock, timeout=0):
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
-    except Timeout:
-        raise BadInput(f"another process is downloading {title} into {data_dir}: wait for it") from None
-    except OSError as error:
-        raise BadInput(f"cannot write into {data_dir} ({error.strerror}): give another --data-dir") from None
 
 
 def _bring(tar: TarFile, folder: Path, base_url: str, *, pause: float, progress: bool) -> None:
@@ -95,7 +76,8 @@ def download_archive(
     except OSError as error:
         raise BadInput(f"cannot write into {data_dir} ({error.strerror}): give another --data-dir") from None
     if not all(_is_there(tar, facts, folder) for tar in facts.tars):
-        with _alone(data_dir, facts.title):
+        doing = f"downloading {facts.title} into {data_dir}"
+        with alone(data_dir / f".{facts.title}.lock", doing, data_dir):
             for tar in facts.tars:
                 if not _is_there(tar, facts, folder):
                     _bring(tar, folder, base_url, pause=pause, progress=progress)

@@ -11,10 +11,10 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from filelock import FileLock, Timeout  # torch requires it, so it is always there
 from tqdm import tqdm
 
 from mocse_timm.checks import BadInput
+from mocse_timm.corruptions.alone import alone
 from mocse_timm.corruptions.checksum import file_digest
 
 __all__ = ["fetch_file"]
@@ -165,16 +165,7 @@ def fetch_file(
         BadInput: if it cannot be fetched or written, there is no room for it and its content, or it is another file.
     """
     part = target.with_name(f"{target.name}.part")
-    lock = Path(f"{part}.lock")
-    try:
-        with FileLock(lock, timeout=0):
-            try:
-                _fetch_all(url, part, num_bytes, pause=pause, progress=progress)
-                _check_md5(part, md5, url, progress=progress)
-                part.replace(target)
-            finally:
-                lock.unlink(missing_ok=True)
-    except Timeout:
-        raise BadInput(f"another process is fetching {target}: wait for it") from None
-    except OSError as error:
-        raise BadInput(f"cannot write {target} ({error.strerror or error}): give another --data-dir") from None
+    with alone(Path(f"{part}.lock"), f"fetching {target}", target):
+        _fetch_all(url, part, num_bytes, pause=pause, progress=progress)
+        _check_md5(part, md5, url, progress=progress)
+        part.replace(target)
