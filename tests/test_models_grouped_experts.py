@@ -106,12 +106,11 @@ def test_what_changed_since_the_last_pass_counts(model: Any) -> None:
 
 
 def test_settings_of_layers_that_changed_since_the_last_pass_count(model: Any) -> None:
-    """As torch.optim.swa_utils.update_bn changes the momentum of batch norms, for instance."""
     x = start(model).detach()
     run_grouped(model.train(), x)
     for layer in model.experts.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum, layer.eps = None, 0.1
+            layer.momentum, layer.eps = 0.5, 0.1
     twin = copy.deepcopy(model)
     for _ in range(2):
         torch.testing.assert_close(run_grouped(model, x), in_turn(twin, x), rtol=1e-9, atol=1e-12)
@@ -130,6 +129,29 @@ def test_batch_norms_alone_in_train_mode_keep_their_statistics(model: Any) -> No
     assert changed and all(name.endswith(("running_mean", "running_var", "num_batches_tracked")) for name in changed)
     for name, value in twin.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-9, atol=1e-12, msg=name)
+
+
+def test_every_expert_counts_its_own_batches(model: Any) -> None:
+    for index, expert in enumerate(model.experts):
+        for layer in expert.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                assert layer.num_batches_tracked is not None
+                layer.num_batches_tracked.fill_(10 * index)
+    run_grouped(model.train(), start(model).detach())
+    names = [name for name in model.state_dict() if name.startswith("experts.") and name.endswith("batches_tracked")]
+    assert {name.split(".")[1] for name in names} == {"0", "1", "2"}
+    for name in names:
+        assert model.state_dict()[name] == 10 * int(name.split(".")[1]) + 1
+
+
+def test_norms_without_statistics_train(model: Any) -> None:
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.track_running_stats = False
+            layer.running_mean = layer.running_var = layer.num_batches_tracked = None
+    model.train()
+    x = start(model)
+    torch.testing.assert_close(run_grouped(model, x), in_turn(model, x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("pool", ["avg", "max", "avgmax"])

@@ -49,7 +49,15 @@ def _a_softmax(model: Any) -> None:
         expert.norm = nn.Sequential(expert.norm, AcrossChannels())
 
 
+def _norms_that_average_over_all_batches(model: Any) -> None:
+    """As torch.optim.swa_utils.update_bn makes them."""
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None
+
+
 REASONS = {
+    "norms that average over all batches": _norms_that_average_over_all_batches,
     "other norms": _group_norms,
     "a softmax": _a_softmax,
     "a norm with another momentum": _a_norm_with_another_momentum,

@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
 import mocse_timm.models.mixture as mixture
@@ -121,6 +122,20 @@ def test_a_second_derivative_is_an_error_not_a_wrong_number(model: MoCSE) -> Non
     pictures = images().requires_grad_()
     with pytest.raises(RuntimeError, match="can be differentiated once only"):
         torch.autograd.grad(model(pictures).sum(), pictures, create_graph=True)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`")  # torch's own, at the first derivative taken so
+def test_a_derivative_taken_forward_is_that_of_experts_in_turn(model: MoCSE, in_turn) -> None:
+    model.eval()
+    pictures, direction = images(), torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+
+    def derivative() -> Tensor:
+        with forward_ad.dual_level():
+            tangent = forward_ad.unpack_dual(model(forward_ad.make_dual(pictures, direction))).tangent
+        assert tangent is not None
+        return tangent
+
+    torch.testing.assert_close(derivative(), in_turn(derivative))
 
 
 def test_a_graph_that_is_kept_can_be_differentiated_again(model: MoCSE) -> None:

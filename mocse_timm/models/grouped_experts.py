@@ -67,13 +67,15 @@ def grouped(experts: nn.ModuleList, x: Tensor) -> "GroupedExperts | None":
 
 def _can_be_widened(expert: CifarNet) -> bool:
     dropout = expert.training and expert.head.drop.p > 0
+    layers = list(expert.modules())
+    if any(getattr(layer, "momentum", 1) is None for layer in layers):  # averages by each norm's own count of batches
+        return False
     compiled = expert._compiled_call_impl is not None
     if dropout or compiled or expert.grad_checkpointing or not expert.channels_stay_apart:
         return False
     classifier = expert.head.fc
     return type(classifier) is nn.Linear and all(
-        type(layer) in SETTINGS or type(layer) in HOLDERS or layer is classifier or layer is expert
-        for layer in expert.modules()
+        type(layer) in SETTINGS or type(layer) in HOLDERS or layer is classifier or layer is expert for layer in layers
     )
 
 
@@ -195,10 +197,19 @@ def _keep_statistics(layers: Sequence[nn.Module], rows: Sequence[Sequence[Any]])
     """Copy what the twin's batch norms have seen to the experts'."""
     targets: list[Tensor] = []
     sources: list[Tensor] = []
+    counters: list[Tensor] = []
     for layer, parts in zip(layers, rows, strict=True):
         for name, value in layer._buffers.items():
-            if value is not None:
-                targets += [part._buffers[name] for part in parts]
-                sources += value.chunk(len(parts)) if value.ndim else [value] * len(parts)
+            if value is None:
+                continue
+            owned = [part._buffers[name] for part in parts]
+            if value.ndim:
+                targets += owned
+                sources += value.chunk(len(parts))
+            elif layer.training and layer.track_running_stats:
+                counters += owned  # of batches seen: each expert's own
     with torch.no_grad():
-        torch._foreach_copy_(targets, sources)
+        if targets:
+            torch._foreach_copy_(targets, sources)
+        if counters:
+            torch._foreach_add_(counters, 1)

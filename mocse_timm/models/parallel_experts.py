@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mocse_timm.models.cifar_net import CifarNet
+from mocse_timm.models.expert_layers import ExpertLayer
 from mocse_timm.models.hooks import hooks_everywhere, layers_have_hooks
 
 __all__ = ["can_run_in_parallel", "follows_one_thread", "run_in_parallel"]
@@ -33,16 +34,19 @@ def can_run_in_parallel(experts: Sequence[nn.Module] | nn.ModuleList, x: Tensor)
         return False
     if not all(isinstance(expert, CifarNet) and not _draws(expert) for expert in experts):
         return False
-    return not (hooks_everywhere() or layers_have_hooks(layer for expert in experts for layer in expert.modules()))
+    layers = [layer for expert in experts for layer in expert.modules()]
+    if any(isinstance(layer, ExpertLayer) for layer in layers):  # they find their images' paths by the thread
+        return False
+    return not (hooks_everywhere() or layers_have_hooks(layers))
 
 
 def follows_one_thread(x: Tensor) -> bool:
-    """Return whether a tracer, compiler, functional transform or dispatch mode is at work on ``x``."""
+    """Return whether a tracer, compiler, transform, forward derivative or dispatch mode is at work on ``x``."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) is not Tensor:
         return True
     if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
         return True
-    return torch._C._are_functorch_transforms_active()
+    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
 def _draws(expert: CifarNet) -> bool:
