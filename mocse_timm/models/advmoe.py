@@ -8,17 +8,25 @@ Paper: `Robust Mixture-of-Expert Training for Convolutional Neural Networks` - h
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from numbers import Real
 from typing import Any
 
 import timm
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import FeatureInfo
+from timm.models import FeatureInfo, get_model_traits
 from torch import Tensor, nn
 
 from mocse_timm.models.backbone_weights import load_body_into_experts, trained_backbone
-from mocse_timm.models.backbones import parts_as_groups, pooling_name, prefix_groups, require_backbone
+from mocse_timm.models.backbones import (
+    changed_arguments,
+    parts_as_groups,
+    pooling_name,
+    prefix_groups,
+    require_backbone,
+)
 from mocse_timm.models.cifar_net import CifarNet
 from mocse_timm.models.convert import convert, convertible_layers, set_bank, trial_network
+from mocse_timm.models.counts import check_count
 from mocse_timm.models.hooks import layers_have_hooks
 from mocse_timm.models.normalize import Normalize
 from mocse_timm.models.routers import Router
@@ -87,8 +95,8 @@ class AdvMoE(nn.Module):
     ):
         super().__init__()
         require_backbone(backbone)
-        if num_experts < 1:
-            raise ValueError(f"num_experts must be at least 1, got {num_experts}")
+        check_count("num_experts", num_experts, at_least=1)
+        check_count("in_chans", in_chans, at_least=1)
         if not 0 < ratio <= 1:
             raise ValueError(f"ratio must be above 0 and at most 1, got {ratio}")
         placement: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -116,6 +124,8 @@ class AdvMoE(nn.Module):
             info = body.feature_info.info if isinstance(body.feature_info, FeatureInfo) else body.feature_info
             self.feature_info = [{**tap, "module": f"body.{tap['module']}"} for tap in info]
         self.output_fmt = str(getattr(body, "output_fmt", "NCHW"))
+        self._body_args = dict(getattr(body, "_model_args", {}))
+        self._traits = {"fixed_input_size": get_model_traits(body).get("fixed_input_size", False)}
         self._sync_sizes()
         save_tied_weights_once(self)
 
@@ -134,7 +144,11 @@ class AdvMoE(nn.Module):
 
     @property
     def _model_args(self) -> dict[str, Any]:
-        return dict(self.__dict__.get("_recorded_args", {}))
+        recorded = dict(self.__dict__.get("_recorded_args", {}))
+        changed = changed_arguments(self.body, self._body_args)
+        if changed:
+            recorded["backbone_args"] = {**(recorded.get("backbone_args") or {}), **changed}
+        return recorded
 
     @_model_args.setter
     def _model_args(self, arguments: dict[str, Any]) -> None:
@@ -152,11 +166,13 @@ class AdvMoE(nn.Module):
         self.head_hidden_size = int(getattr(body, "head_hidden_size", body.num_features))
         self.global_pool = pooling_name(body)
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+    def group_matcher(self, coarse: bool = False) -> Any:
         """Return timm's pattern that sorts parameters into layers: the backbone's own, the router with the stem."""
         body: Any = self.body
         groups = body.group_matcher(coarse=coarse) if hasattr(body, "group_matcher") else parts_as_groups(body)
         matched = prefix_groups(groups, "body")
+        if callable(matched):  # Cait, say
+            return lambda name: (0,) if name.startswith("router.") else matched(name)
         first = next(iter(matched))
         stem = matched[first]
         if isinstance(stem, str):
@@ -217,6 +233,8 @@ class AdvMoE(nn.Module):
         body: Any = self.body
         taps = body.prune_intermediate_layers(*args, **kwargs)
         self.num_classes = int(getattr(body, "num_classes", 0))
+        left = {name for name, _ in body.named_modules()}
+        self.expert_layers = [name for name in self.expert_layers if name in left]
         self._sync_sizes()
         return taps
 
@@ -250,6 +268,8 @@ def _widths(backbone: str, ratio: float, width: float | None) -> dict[str, Any]:
     """
     if ratio == 1 and width is None:
         return {}
+    if width is not None and not isinstance(width, Real):
+        raise ValueError(f"width must be one number, got {width!r}: the experts' layers follow from it and from ratio")
     if not backbone.startswith("cifar_"):
         raise ValueError(
             f"ratio={ratio:g} and width need a backbone with a width option (cifar_*), got {backbone!r}: use ratio=1, "

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mocse_timm.models.backbone_weights import fit_image_size
+
 __all__ = ["checkpoint_filter_fn"]
 
 RENAMED = (
@@ -21,13 +23,13 @@ RENAMED = (
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Return weights named as this package's ResNet-18 names them; weights that are so already pass through.
+    """Return weights named as this package's ResNet-18 names them; others are fitted to the image size alone.
 
     A model that gets the authors' weights stops normalising its images, as they were trained.
     """
     stripped = {key.removeprefix("module."): value for key, value in state_dict.items()}
     if not {"conv1.weight", "linear.weight", "router.conv1.weight"} <= stripped.keys():
-        return state_dict
+        return fit_image_size(state_dict, model, "body")
     renamed: dict[str, Tensor] = {}
     for key, value in stripped.items():
         if ".router." in key:  # a copy; the router itself stands at the top

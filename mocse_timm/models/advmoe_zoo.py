@@ -7,7 +7,7 @@ from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cf
 
 from mocse_timm.models.advmoe import AdvMoE
 from mocse_timm.models.advmoe_checkpoint import checkpoint_filter_fn
-from mocse_timm.models.backbones import BACKBONE_FACTS, count_taps, require_backbone
+from mocse_timm.models.backbones import default_taps, facts_to_take, require_backbone
 from mocse_timm.models.cifar_net import cifar_cfg
 
 __all__ = []
@@ -33,13 +33,13 @@ def _create_advmoe(variant: str, pretrained: bool, *, backbone: str, **kwargs: A
     require_backbone(backbone)
     cfg = timm.get_pretrained_cfg(backbone) or PretrainedCfg()
     saved_cfg = kwargs.pop("pretrained_cfg", None)
-    overlay = {} if isinstance(saved_cfg, dict) else {key: getattr(cfg, key) for key in BACKBONE_FACTS}
+    overlay = facts_to_take(variant, saved_cfg, backbone)
     first_conv = _in_body(cfg.first_conv)
     first_convs = (first_conv,) if isinstance(first_conv, str) else first_conv or ()
     overlay |= {"first_conv": (*first_convs, "router.conv1"), "classifier": _in_body(cfg.classifier)}
     feature_cfg: dict[str, Any] = {"feature_cls": "getter"}
     if kwargs.get("features_only"):
-        feature_cfg["out_indices"] = tuple(range(count_taps(backbone, kwargs.get("backbone_args"))))
+        feature_cfg["out_indices"] = default_taps(backbone, kwargs.get("backbone_args"))
     model: Any = build_model_with_cfg(
         AdvMoE,
         variant,

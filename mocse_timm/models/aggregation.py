@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mocse_timm.models.counts import check_count
+
 __all__ = [
     "AGGREGATIONS",
     "aggregate",
@@ -29,8 +31,10 @@ def split_classes(num_classes: int, num_experts: int) -> list[int]:
     """Return how many neighbouring classes each expert serves; sizes differ by one at most.
 
     Raises:
-        ValueError: if there are no experts, or more experts than classes.
+        ValueError: if there are no experts, or more experts than classes, or either is no whole number.
     """
+    check_count("num_classes", num_classes)
+    check_count("num_experts", num_experts)
     if not 1 <= num_experts <= num_classes:
         raise ValueError(
             f"num_experts must be between 1 and the number of classes ({num_classes}), got {num_experts}: "

@@ -1,5 +1,6 @@
 """Starting every expert of a MoCSE model from the weights of one trained network."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from mocse_timm.models.cifar_net import CifarNet
 
 LOCAL, WEIGHTS = "local-dir:", "model.safetensors"
 
-__all__ = ["load_body_into_experts", "trained_backbone"]
+__all__ = ["fit_image_size", "load_body_into_experts", "trained_backbone"]
 
 
 def _classifier_keys(network: Any) -> set[str]:
@@ -19,6 +20,29 @@ def _classifier_keys(network: Any) -> set[str]:
     layers = classifier if isinstance(classifier, tuple | list) else (classifier,)
     own = {id(parameter) for layer in layers for parameter in layer.parameters()}
     return {name for name, parameter in network.named_parameters() if id(parameter) in own}
+
+
+def fit_image_size(state_dict: dict[str, Tensor], owner: nn.Module, part: str) -> dict[str, Tensor]:
+    """Return saved weights of ``owner`` for the image size it has: what depends on it is resampled, as timm does it.
+
+    Position embeddings do, say. timm has the function in the module of the network, by one name for all families.
+
+    Args:
+        state_dict: the saved weights.
+        owner: the model that will load them.
+        part: name of the network of timm's inside ``owner``, 'body' say.
+    """
+    network: Any = owner.get_submodule(part)
+    fit = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    prefix = f"{part}."
+    saved = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+    own, classifier = network.state_dict(), _classifier_keys(network)
+    if fit is None or all(own[key].shape == saved[key].shape for key in (own.keys() & saved.keys()) - classifier):
+        return state_dict
+    asked: dict[str, Any] = getattr(owner, "pretrained_model_args", {})
+    network.pretrained_model_args = {key: asked[key] for key in ("img_size",) if key in asked}  # the saved model's
+    others = {key: value for key, value in state_dict.items() if not key.startswith(prefix)}
+    return others | {prefix + key: value for key, value in fit(saved, network).items()}
 
 
 def _statistics(network: Any) -> tuple[list[float], list[float]]:

@@ -4,12 +4,22 @@ import re
 from typing import Any
 
 import timm
-from timm.models import is_model
+from timm.models import PretrainedCfg, is_model
 from torch import nn
 
 from mocse_timm.checks import nearest
 
-__all__ = ["BACKBONE_FACTS", "count_taps", "parts_as_groups", "pooling_name", "prefix_groups", "require_backbone"]
+__all__ = [
+    "BACKBONE_FACTS",
+    "changed_arguments",
+    "count_taps",
+    "default_taps",
+    "facts_to_take",
+    "parts_as_groups",
+    "pooling_name",
+    "prefix_groups",
+    "require_backbone",
+]
 
 # what a mixture takes over from its backbone's cfg; mean and std stay 0 and 1, for the model normalises
 BACKBONE_FACTS = (
@@ -25,10 +35,42 @@ BACKBONE_FACTS = (
 
 def require_backbone(backbone: str) -> None:
     """Raise ValueError, with the nearest name, unless timm knows a model called ``backbone``."""
-    if not is_model(backbone):
+    if not isinstance(backbone, str) or not is_model(backbone):
         raise ValueError(
-            f"backbone must be the name of a timm model, got {backbone!r}{nearest(backbone, timm.list_models())}"
+            f"backbone must be the name of a timm model, got {backbone!r}{nearest(str(backbone), timm.list_models())}"
         )
+
+
+def facts_to_take(variant: str, given: PretrainedCfg | dict[str, Any] | str | None, backbone: str) -> dict[str, Any]:
+    """Return what the cfg of mixture ``variant`` takes over from its backbone's, where it was given one of its own.
+
+    The cfg of a model that was built names layers inside its experts, and says all of its images itself. One that names
+    layers as the registry does comes from there, whole or with some facts replaced: those stay, the others give way.
+    """
+    cfg, ours = timm.get_pretrained_cfg(backbone) or PretrainedCfg(), timm.get_pretrained_cfg(variant)
+    if given is None or isinstance(given, str) or ours is None:
+        return {key: getattr(cfg, key) for key in BACKBONE_FACTS}
+    stated = given if isinstance(given, dict) else given.to_dict()
+    if stated.get("classifier") != ours.classifier or stated.get("first_conv") != ours.first_conv:
+        return {}
+    same = [key for key in BACKBONE_FACTS if stated.get(key, getattr(ours, key)) == getattr(ours, key)]
+    return {key: getattr(cfg, key) for key in same}
+
+
+def default_taps(backbone: str, backbone_args: dict[str, Any] | None = None) -> tuple[int, ...]:
+    """Return which feature maps ``features_only=True`` gives of ``backbone`` by default; all where timm cannot say."""
+    arguments = (backbone_args or {}) | {"device": "meta", "pretrained": False}
+    try:
+        network: Any = timm.create_model(backbone, features_only=True, **arguments)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        return tuple(range(count_taps(backbone, backbone_args)))
+    return tuple(network.feature_info.out_indices)
+
+
+def changed_arguments(network: nn.Module, before: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments timm has changed in ``network`` since they were ``before``; another pooling changes some."""
+    now: dict[str, Any] = getattr(network, "_model_args", {})
+    return {key: value for key, value in now.items() if key not in before or before[key] != value}
 
 
 def count_taps(backbone: str, backbone_args: dict[str, Any] | None = None) -> int:
@@ -58,8 +100,11 @@ def _prefix(pattern: str, where: str) -> str:
     return rf"^{where}\.(?:{pattern.replace('[^', chr(0)).replace('^', '').replace(chr(0), '[^')})"
 
 
-def prefix_groups(groups: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return a backbone's ``group_matcher`` patterns as they match inside the parts that ``where`` describes."""
+def prefix_groups(groups: Any, where: str) -> Any:
+    """Return a backbone's ``group_matcher``, patterns or a function, for names inside the parts ``where`` describes."""
+    if callable(groups):
+        inside = re.compile(rf"^{where}\.")
+        return lambda name: groups(inside.sub("", name))
     prefixed: dict[str, Any] = {}
     for name, patterns in groups.items():
         if isinstance(patterns, str):

@@ -11,7 +11,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.densenet import DenseBlock, DenseTransition
 from torch import nn
 
-from mocse_timm.models.cifar_net import CifarNet, cifar_cfg, stage_widths
+from mocse_timm.models.cifar_net import CifarNet, cifar_cfg, stage_widths, stem_multiplier
 
 __all__ = ["CifarDenseNet"]
 
@@ -41,8 +41,9 @@ class CifarDenseNet(CifarNet):
         **kwargs: Any,
     ):
         placement: dict[str, Any] = {"device": device, "dtype": dtype}
-        growths = [max(1, round(growth * w)) for w in stage_widths(width, len(depths))]
-        channels = 2 * (max(1, round(growth * stem_width)) if stem_width else growths[0])
+        widths = stage_widths(width, len(depths))
+        growths = [max(1, round(growth * w)) for w in widths]
+        channels = 2 * max(1, round(growth * stem_multiplier(stem_width, widths)))
         stem = create_conv2d(in_chans, channels, 3, **placement)
         stages, feature_info = [], []
         for index, (depth, stage_growth) in enumerate(zip(depths, growths, strict=True)):

@@ -4,6 +4,7 @@ A family file supplies a stem, a list of stages and a closing norm; this class m
 Letters: B images, C classes, D features.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +15,19 @@ from timm.models import checkpoint, checkpoint_seq
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
+from mocse_timm.models.counts import check_count
 from mocse_timm.models.normalize import Normalize
 
-__all__ = ["CIFAR_MEAN", "CIFAR_STD", "CifarNet", "Trunk", "cifar_cfg", "scale_channels", "stage_widths"]
+__all__ = [
+    "CIFAR_MEAN",
+    "CIFAR_STD",
+    "CifarNet",
+    "Trunk",
+    "cifar_cfg",
+    "scale_channels",
+    "stage_widths",
+    "stem_multiplier",
+]
 
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR_STD = (0.2470, 0.2435, 0.2616)
@@ -51,9 +62,21 @@ def stage_widths(width: float | Sequence[float], stages: int) -> list[float]:
     widths = [float(w) for w in width] if isinstance(width, Sequence) else [float(width)] * stages
     if len(widths) != stages:
         raise ValueError(f"width must be one number or {stages} numbers, one a stage, got {list(widths)}")
-    if min(widths) <= 0:
-        raise ValueError(f"width must be above 0, got {width}")
+    if not all(0 < w < math.inf for w in widths):
+        raise ValueError(f"width must be above 0 and finite, got {width}")
     return widths
+
+
+def stem_multiplier(stem_width: float | None, widths: Sequence[float]) -> float:
+    """Return the stem's width multiplier: its own, or by default the first stage's.
+
+    Raises:
+        ValueError: if it is not above 0.
+    """
+    multiplier = widths[0] if stem_width is None else stem_width
+    if not 0 < multiplier < math.inf:
+        raise ValueError(f"stem_width must be above 0 and finite, got {stem_width}")
+    return multiplier
 
 
 def scale_channels(channels: int, width: float) -> int:
@@ -131,6 +154,8 @@ class CifarNet(nn.Module):
         dtype=None,
     ):
         super().__init__()
+        check_count("num_classes", num_classes)
+        check_count("in_chans", in_chans, at_least=1)
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.global_pool = global_pool

@@ -11,7 +11,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.resnetv2 import DownsampleConv, PreActBasic
 from torch import nn
 
-from mocse_timm.models.cifar_net import CifarNet, cifar_cfg, scale_channels, stage_widths
+from mocse_timm.models.cifar_net import CifarNet, cifar_cfg, scale_channels, stage_widths, stem_multiplier
 
 __all__ = ["CifarPreAct"]
 
@@ -24,7 +24,7 @@ class CifarPreAct(CifarNet):
         channels: channels of each stage at width 1.
         stem_channels: channels of the stem at width 1.
         width: multiplier of all channels, or one a stage (the stem takes the first).
-        stem_width: the stem's own multiplier.
+        stem_width: the stem's own multiplier; passed over where ``scale_stem`` is False.
         scale_stem: whether ``width`` applies to the stem. Wide ResNets keep theirs at 16.
         kwargs: see :class:`CifarNet`.
     """
@@ -44,7 +44,7 @@ class CifarPreAct(CifarNet):
     ):
         placement: dict[str, Any] = {"device": device, "dtype": dtype}
         widths = stage_widths(width, len(depths))
-        in_chs = scale_channels(stem_channels, stem_width or widths[0]) if scale_stem else stem_channels
+        in_chs = scale_channels(stem_channels, stem_multiplier(stem_width, widths)) if scale_stem else stem_channels
         stem = create_conv2d(in_chans, in_chs, 3, **placement)
         stages, feature_info = [], []
         for index, (depth, stage_channels, stage_width) in enumerate(zip(depths, channels, widths, strict=True)):

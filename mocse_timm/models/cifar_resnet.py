@@ -11,7 +11,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.resnet import BasicBlock, downsample_conv
 from torch import nn
 
-from mocse_timm.models.cifar_net import CifarNet, cifar_cfg, scale_channels, stage_widths
+from mocse_timm.models.cifar_net import CifarNet, cifar_cfg, scale_channels, stage_widths, stem_multiplier
 
 __all__ = ["CifarResNet"]
 
@@ -40,7 +40,7 @@ class CifarResNet(CifarNet):
     ):
         placement: dict[str, Any] = {"device": device, "dtype": dtype}
         widths = stage_widths(width, len(depths))
-        in_chs = scale_channels(channels[0], stem_width or widths[0])
+        in_chs = scale_channels(channels[0], stem_multiplier(stem_width, widths))
         stem = ConvNormAct(in_chans, in_chs, 3, **placement)
         stages, feature_info = [], []
         for index, (depth, stage_channels, stage_width) in enumerate(zip(depths, channels, widths, strict=True)):

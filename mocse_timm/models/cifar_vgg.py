@@ -10,7 +10,7 @@ from timm.layers import ConvNormAct
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
-from mocse_timm.models.cifar_net import CifarNet, cifar_cfg, scale_channels, stage_widths
+from mocse_timm.models.cifar_net import CifarNet, cifar_cfg, scale_channels, stage_widths, stem_multiplier
 
 __all__ = ["CifarVGG"]
 
@@ -39,7 +39,7 @@ class CifarVGG(CifarNet):
     ):
         placement: dict[str, Any] = {"device": device, "dtype": dtype}
         widths = stage_widths(width, len(depths))
-        in_chs = scale_channels(channels[0], stem_width or widths[0])
+        in_chs = scale_channels(channels[0], stem_multiplier(stem_width, widths))
         # the published network keeps the convolutions' biases beside batch norm
         stem = ConvNormAct(in_chans, in_chs, 3, bias=True, **placement)
         stages, feature_info = [], []

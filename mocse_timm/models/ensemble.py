@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mocse_timm.models.counts import check_count
 from mocse_timm.models.mixture import Mixture
 
 __all__ = ["Ensemble"]
@@ -30,10 +31,8 @@ class Ensemble(Mixture):
     """
 
     def __init__(self, backbone: str = "cifar_preact18", num_classes: int = 10, num_experts: int = 10, **networks: Any):
-        if num_experts < 1:
-            raise ValueError(f"num_experts must be at least 1, got {num_experts}")
-        if num_classes < 0:
-            raise ValueError(f"num_classes must be at least 0, got {num_classes}")
+        check_count("num_experts", num_experts, at_least=1)
+        check_count("num_classes", num_classes)
         super().__init__([num_classes] * num_experts, backbone=backbone, num_classes=num_classes, **networks)
 
     def _share_out(self, num_classes: int) -> list[int]:

@@ -5,14 +5,17 @@ subclass says. Here is the rest of a timm model. Letters: B images, C classes, E
 """
 
 import copy
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from timm.layers import get_channel_dim
+from timm.models import get_model_traits
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from mocse_timm.models.backbones import parts_as_groups, pooling_name, prefix_groups
+from mocse_timm.models.backbones import changed_arguments, parts_as_groups, pooling_name, prefix_groups
 from mocse_timm.models.grouped_experts import grouped
 from mocse_timm.models.mixture_experts import build_experts, mixed_feature_info
 from mocse_timm.models.parallel_experts import can_run_in_parallel, run_in_parallel
@@ -90,6 +93,8 @@ class Mixture(nn.Module):
         expert: Any = self.experts[0]
         self.output_fmt = str(getattr(expert, "output_fmt", "NCHW"))
         self._map_channels = get_channel_dim(self.output_fmt)
+        self._expert_args = dict(getattr(expert, "_model_args", {}))
+        self._traits = {"fixed_input_size": get_model_traits(expert).get("fixed_input_size", False)}
         if hasattr(expert, "feature_info"):
             self.feature_info = mixed_feature_info(expert.feature_info, shared_stages, len(outputs))
         self._sync_sizes()
@@ -109,7 +114,11 @@ class Mixture(nn.Module):
 
     @property
     def _model_args(self) -> dict[str, Any]:
-        return self._to_save(dict(self.__dict__.get("_recorded_args", {})))
+        recorded = dict(self.__dict__.get("_recorded_args", {}))
+        changed = changed_arguments(self.experts[0], self._expert_args) if len(self.experts) else {}
+        if changed:
+            recorded["backbone_args"] = {**(recorded.get("backbone_args") or {}), **changed}
+        return self._to_save(recorded)
 
     @_model_args.setter
     def _model_args(self, arguments: dict[str, Any]) -> None:
@@ -126,7 +135,7 @@ class Mixture(nn.Module):
             self.head_hidden_size = len(self.experts) * int(getattr(expert, "head_hidden_size", expert.num_features))
             self.global_pool = pooling_name(expert)
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+    def group_matcher(self, coarse: bool = False) -> Any:
         """Return timm's pattern that sorts parameters into layers: the same layer of all experts together."""
         if len(self.experts) == 0:
             return prefix_groups(parts_as_groups(self.trunk), "trunk")
@@ -181,10 +190,12 @@ class Mixture(nn.Module):
         stop_early: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        **backbone_options: Any,
+    ) -> Any:
         """Return chosen feature maps, the experts' side by side; those of shared stages stand once.
 
-        Arguments are timm's: see :meth:`mocse_timm.models.cifar_net.CifarNet.forward_intermediates`.
+        Arguments are timm's: see :meth:`mocse_timm.models.cifar_net.CifarNet.forward_intermediates`; those that only
+        some backbones have, ``return_prefix_tokens`` say, reach every expert.
         """
         taps, last_taken = feature_take_indices(len(self.feature_info), indices)
         taps = sorted(taps)  # as timm's networks give them, whatever the order asked for
@@ -196,13 +207,15 @@ class Mixture(nn.Module):
         finals, columns = [], []
         for expert in self._every_expert():
             options = {"norm": norm, "stop_early": stop_early, "output_fmt": output_fmt}
-            final, features = expert.forward_intermediates(shared[-1], indices=own, **options)
+            final, features = expert.forward_intermediates(shared[-1], indices=own, **options, **backbone_options)
             finals.append(final)
             columns.append(features)
-        feature_dim = 1 if output_fmt == "NCHW" else -1
-        joined = iter([torch.cat(features, dim=feature_dim) for features in zip(*columns, strict=True)])
+        maps = 1 if output_fmt == "NCHW" else -1
+        joined = iter(
+            [_joined(features, lambda x: maps if x.ndim == 4 else -1) for features in zip(*columns, strict=True)]
+        )
         intermediates = [shared[tap + 1] if tap < self.shared_stages else next(joined) for tap in taps]
-        return intermediates if intermediates_only else (self._side_by_side(finals), intermediates)
+        return intermediates if intermediates_only else (_joined(finals, self._feature_dim), intermediates)
 
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
@@ -222,22 +235,27 @@ class Mixture(nn.Module):
         self._sync_sizes()
         return taps
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Map images (B, in_chans, H, W) in [0, 1] to the experts' unpooled features side by side (B, D, h, w)."""
+    def forward_features(self, x: Tensor) -> Any:
+        """Map images (B, in_chans, H, W) in [0, 1] to the experts' unpooled features side by side (B, D, h, w).
+
+        Where a backbone gives a structure of tensors, one for each of CrossViT's branches say, each is so.
+        """
         x = self.trunk(x)
         if len(self.experts) == 0:
             return x
-        return self._side_by_side([expert.forward_features(x) for expert in self._every_expert()])
+        return _joined([expert.forward_features(x) for expert in self._every_expert()], self._feature_dim)
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+    def forward_head(self, x: Any, pre_logits: bool = False) -> Tensor:
         """Map the features of :meth:`forward_features` to scores (B, C), or to pooled features (B, D)."""
         if len(self.experts) == 0:
             return x
-        chunks = x.chunk(len(self.experts), dim=self._feature_dim(x))
+        leaves, structure = tree_flatten(x)
+        chunks = [leaf.chunk(len(self.experts), dim=self._feature_dim(leaf)) for leaf in leaves]
         outputs: list[Tensor] = []
-        for expert, chunk in zip(self._every_expert(), chunks, strict=True):
+        for expert, own in zip(self._every_expert(), zip(*chunks, strict=True), strict=True):
+            chunk = tree_unflatten(list(own), structure)
             outputs.append(expert.forward_head(chunk, pre_logits=pre_logits))
-        return torch.cat(outputs, dim=1) if pre_logits else self._join(outputs)
+        return self._side_by_side(outputs) if pre_logits else self._join(outputs)
 
     def _feature_dim(self, x: Tensor) -> int:
         return self._map_channels if x.ndim == 4 else x.ndim - 1  # tokens (B, N, D) and pooled (B, D) end in D
@@ -263,3 +281,10 @@ class Mixture(nn.Module):
         if len(self.experts) == 0:
             return x
         return self._join(self._outputs(x))
+
+
+def _joined(outputs: Sequence[Any], feature_dim: Callable[[Tensor], int]) -> Any:
+    """Return structures of tensors as one of their kind, in which each tensor has the features of all side by side."""
+    flat = [tree_flatten(output)[0] for output in outputs]
+    same = [torch.cat(leaves, dim=feature_dim(leaves[0])) for leaves in zip(*flat, strict=True)]
+    return tree_unflatten(same, tree_flatten(outputs[0])[1])

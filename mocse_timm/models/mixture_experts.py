@@ -11,6 +11,7 @@ from torch import nn
 from mocse_timm.models.backbone_weights import load_body_into_experts
 from mocse_timm.models.backbones import count_taps, require_backbone
 from mocse_timm.models.cifar_net import CifarNet, Trunk
+from mocse_timm.models.counts import check_count
 from mocse_timm.models.normalize import Normalize
 
 __all__ = [
@@ -76,6 +77,8 @@ def build_experts(
         ValueError: if the backbone is unknown or cannot take the arguments, widths, stages or weights asked for.
     """
     require_backbone(backbone)
+    check_count("shared_stages", shared_stages)
+    check_count("in_chans", arguments["in_chans"], at_least=1)
     widths = _width_arguments(backbone, backbone_args, expert_width, width, shared_stages)
     given = _merge(arguments, backbone_args, widths)
     experts = nn.ModuleList(timm.create_model(backbone, num_classes=count, **given) for count in outputs)

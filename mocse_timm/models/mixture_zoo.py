@@ -12,9 +12,12 @@ from timm.models import (
 )
 from torch import Tensor
 
-from mocse_timm.models.backbones import BACKBONE_FACTS, count_taps, require_backbone
+from mocse_timm.models.backbone_weights import fit_image_size
+from mocse_timm.models.backbones import default_taps, facts_to_take, require_backbone
 from mocse_timm.models.cifar_net import cifar_cfg
+from mocse_timm.models.counts import check_count
 from mocse_timm.models.ensemble import Ensemble
+from mocse_timm.models.mixture import Mixture
 from mocse_timm.models.mixture_experts import expert_layer_names
 from mocse_timm.models.mocse import MoCSE
 
@@ -32,8 +35,18 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def _fit_checkpoint(state_dict: dict[str, Tensor], model: MoCSE) -> dict[str, Tensor]:
+def _fit_image_size(state_dict: dict[str, Tensor], model: Mixture) -> dict[str, Tensor]:
+    for index in range(len(model.experts)):
+        state_dict = fit_image_size(state_dict, model, f"experts.{index}")
+    return state_dict
+
+
+def _fit_checkpoint(state_dict: dict[str, Tensor], model: Mixture) -> dict[str, Tensor]:
     """Fit saved weights to a model with another number of experts: drop experts, or repeat them in turn."""
+    return _fit_image_size(_fit_number(state_dict, model), model)
+
+
+def _fit_number(state_dict: dict[str, Tensor], model: Mixture) -> dict[str, Tensor]:
     saved = 1 + max((int(key.split(".")[1]) for key in state_dict if key.startswith("experts.")), default=-1)
     if saved == 0 or saved == len(model.experts):
         return state_dict
@@ -49,6 +62,7 @@ def _fit_checkpoint(state_dict: dict[str, Tensor], model: MoCSE) -> dict[str, Te
 def _count_experts(kwargs: dict[str, Any], cfg: PretrainedCfg) -> int:
     """Return the number of experts asked for; a model without classes has as many as its cfg, or its source, has."""
     if kwargs.get("num_experts") is not None:
+        check_count("num_experts", kwargs["num_experts"])
         return kwargs["num_experts"]
     return kwargs.get("num_classes") or cfg.num_classes
 
@@ -57,7 +71,7 @@ def _create(model_cls: type, variant: str, pretrained: bool, experts: int, *, ba
     """Let timm build a mixture of so many ``experts``; what its cfg says of the backbone's layers holds for each."""
     backbone_cfg = timm.get_pretrained_cfg(backbone) or PretrainedCfg()
     saved_cfg = kwargs.pop("pretrained_cfg", None)
-    overlay = {} if isinstance(saved_cfg, dict) else {key: getattr(backbone_cfg, key) for key in BACKBONE_FACTS}
+    overlay = facts_to_take(variant, saved_cfg, backbone)
     first_conv = expert_layer_names(backbone_cfg.first_conv, experts)
     if kwargs.get("shared_stages"):
         first_conv = f"trunk.{backbone_cfg.first_conv}"
@@ -66,7 +80,7 @@ def _create(model_cls: type, variant: str, pretrained: bool, experts: int, *, ba
         raise ValueError(f"feature_cls={kwargs['feature_cls']!r} would see one expert's features: leave it out")
     feature_cfg: dict[str, Any] = {"feature_cls": "getter"}
     if kwargs.get("features_only"):
-        feature_cfg["out_indices"] = tuple(range(count_taps(backbone, kwargs.get("backbone_args"))))
+        feature_cfg["out_indices"] = default_taps(backbone, kwargs.get("backbone_args"))
     model = build_model_with_cfg(
         model_cls,
         variant,
@@ -87,7 +101,8 @@ def _create_mocse(variant: str, pretrained: bool, *, backbone: str, **kwargs: An
     saved, classes = kwargs.get("pretrained_model_args") or {}, kwargs.get("num_classes")
     if classes and saved.get("num_experts") and kwargs.get("num_experts") == saved["num_experts"]:
         kwargs["num_experts"] = min(saved["num_experts"], classes)  # as reset_classifier leaves of the saved model's
-    experts = _count_experts(kwargs, resolve_pretrained_cfg(variant, pretrained_cfg=kwargs.get("pretrained_cfg")))
+    stated = {name: kwargs.get(name) for name in ("pretrained_cfg", "pretrained_cfg_overlay")}
+    experts = _count_experts(kwargs, resolve_pretrained_cfg(variant, **stated))
     if kwargs.get("num_classes") == 0:
         kwargs["num_experts"] = experts
     given = kwargs | {"backbone": backbone, "pretrained_filter_fn": _fit_checkpoint}
@@ -100,7 +115,7 @@ def ensemble(
 ) -> Ensemble:
     """Networks that each tell all classes, around any timm model, named by ``backbone``; the control to MoCSE."""
     require_backbone(backbone)
-    given = kwargs | {"backbone": backbone, "num_experts": num_experts}
+    given = kwargs | {"backbone": backbone, "num_experts": num_experts, "pretrained_filter_fn": _fit_image_size}
     return _create(Ensemble, "ensemble", pretrained, num_experts, **given)
 
 

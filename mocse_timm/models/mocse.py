@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from mocse_timm.models.aggregation import AGGREGATIONS, aggregate, split_classes, stack_expert_logits
+from mocse_timm.models.counts import check_count
 from mocse_timm.models.mixture import Mixture
 
 __all__ = ["MoCSE"]
@@ -48,8 +49,7 @@ class MoCSE(Mixture):
     ):
         if aggregation not in AGGREGATIONS:
             raise ValueError(f"aggregation must be one of {', '.join(AGGREGATIONS)}, got {aggregation!r}")
-        if num_classes < 0:
-            raise ValueError(f"num_classes must be at least 0, got {num_classes}")
+        check_count("num_classes", num_classes)
         if num_classes == 0 and num_experts is None:
             raise ValueError("num_classes is 0: say how many experts there are with num_experts")
         experts = num_classes if num_experts is None else num_experts

@@ -1,9 +1,10 @@
 """Normalisation inside the model, so that every caller works on images in [0, 1]."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 __all__ = ["Normalize"]
 
@@ -21,7 +22,7 @@ class Normalize(nn.Module):
         in_chans: number of image channels.
 
     Raises:
-        ValueError: if a standard deviation is not above 0.
+        ValueError: if a standard deviation is not above 0, or there are not as many as means.
     """
 
     mean: Tensor
@@ -31,6 +32,8 @@ class Normalize(nn.Module):
         super().__init__()
         if min(std) <= 0:
             raise ValueError(f"std must be above 0, got {tuple(std)}")
+        if len(mean) != len(std):
+            raise ValueError(f"mean and std must have as many numbers, got {tuple(mean)} and {tuple(std)}")
         self._mean, self._std = self._fit(mean, in_chans), self._fit(std, in_chans)
         shape = (1, in_chans, 1, 1)
         self.register_buffer("mean", torch.empty(shape, device=device, dtype=dtype), persistent=False)
@@ -48,5 +51,21 @@ class Normalize(nn.Module):
             self.std.copy_(torch.tensor(self._std).view(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images (B, C, H, W) in [0, 1] to values of about zero mean and unit variance."""
+        """Map images (B, C, H, W) in [0, 1] to values of about zero mean and unit variance.
+
+        Raises:
+            ValueError: if they have another number of channels, or of dimensions: broadcasting would hide it.
+        """
+        if not torch.jit.is_scripting():
+            self._check(images)
         return (images - self.mean) / self.std
+
+    def _check(self, images: Any) -> None:
+        if isinstance(images, fx.Proxy) or torch.jit.is_tracing():
+            return
+        channels = self.mean.shape[1]
+        if images.ndim != 4 or images.shape[1] != channels:
+            raise ValueError(
+                f"images must be (B, {channels}, H, W), got {tuple(images.shape)}: for other channels build the model "
+                "with in_chans, and give a single image a batch dimension"
+            )
