@@ -128,7 +128,7 @@ def test_stopped_it_is_continued_where_it_was(
     assert counted.done == 0, "all is known"
 
 
-@pytest.mark.parametrize("other", ["model", "images", "labels", "epsilon", "damaged", "lacks a tensor"])
+@pytest.mark.parametrize("other", ["answers", "weights", "images", "labels", "epsilon", "damaged", "lacks a tensor"])
 def test_what_another_work_left_is_not_used(
     other: str, counted: Counted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,9 +138,12 @@ def test_what_another_work_left_is_not_used(
     with pytest.raises(KeyboardInterrupt):
         run_autoattack(model, images, labels, **OPTIONS, file=file)
     options: dict[str, Any] = dict(OPTIONS)
-    reason = f"it is of {'another model' if other == 'model' else 'other images'}"
-    if other == "model":
-        model = work(seed=1)[0]
+    reason = f"it is of other {'weights' if other == 'weights' else 'images'}"
+    if other == "answers":
+        model, reason = nn.Sequential(*model.children(), nn.Softmax(dim=1)), "it is of another model"
+    elif other == "weights":  # so little that answers are near
+        with torch.no_grad():
+            model.get_parameter("1.weight").mul_(1.0001)
     elif other == "images":
         images = images.clone()
         images[-1, 0, 0, 0] = 1 - images[-1, 0, 0, 0]
@@ -161,6 +164,21 @@ def test_what_another_work_left_is_not_used(
     capsys.readouterr()
     assert torch.equal(run_autoattack(model, images, labels, **options, file=file)[0], expected)
     assert told(capsys)[0].startswith(f"autoattack: begins anew, for {file} is not used: {reason}")
+
+
+def test_a_state_of_before_digests_were_kept_is_continued(
+    counted: Counted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, images, labels = work()
+    file = tmp_path / "state.safetensors"
+    expected, _ = run_autoattack(model, images, labels, **OPTIONS, file=file)
+    with safe_open(file, framework="pt") as stored:
+        tensors, metadata = {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata()
+    assert len(metadata.pop("weights")) == 64
+    save_file(tensors, file, metadata)
+    capsys.readouterr()
+    assert torch.equal(run_autoattack(model, images, labels, **OPTIONS, file=file)[0], expected)
+    assert told(capsys)[0] == f"autoattack: continues from {file}"
 
 
 def test_validate_continues_and_clears_up(counted: Counted, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

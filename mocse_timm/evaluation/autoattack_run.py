@@ -1,11 +1,12 @@
 """AutoAttack, told while it runs and kept so that the same command continues it: on a CPU it takes hours.
 
 What was found lies in a safetensors file beside the results file. It is taken up again where all that decides what is
-found is as it was: images and labels, the options, and the model, known by its answers to these images.
+found is as it was: images and labels, the options, and the model, known by its weights and its answers to these images.
 
 Letters: N images, C classes.
 """
 
+import hashlib
 import importlib.metadata
 import json
 import logging
@@ -41,6 +42,14 @@ def state_file(results_file: str) -> Path:
     return path.with_name(f"{path.stem}-autoattack.safetensors")
 
 
+def _digest(model: nn.Module) -> str:
+    """Return the sha256 of the model's weights and buffers, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _tell(message: str) -> None:
     tqdm.write(f"autoattack: {message}", file=sys.stderr)
 
@@ -54,15 +63,20 @@ class _Kept:
     known_by: dict[str, Tensor]
     """Labels (N,) and the model's logits (N, C) of the images as they are, on the CPU."""
     options: dict[str, Any]
+    weights: str
+    """A digest of the model's; states of earlier versions have none."""
     saved: float = -SECONDS_BETWEEN
     """When, by time.monotonic."""
 
     def _read(self) -> AutoAttackState:
         with safe_open(self.file, framework="pt") as stored:
-            options = json.loads((stored.metadata() or {}).get("options", "null"))
+            told = stored.metadata() or {}
+            options = json.loads(told.get("options", "null"))
             found = {name: stored.get_tensor(name) for name in stored.keys()}
         if options != self.options:
             raise ValueError(f"it was begun with {options}, asked for is {self.options}")
+        if told.get("weights", self.weights) != self.weights:
+            raise ValueError("it is of other weights")
         robust = found["robust"].to(self.images.device)
         attacked = found["attacked"].to(self.images.device)
         same = torch.equal(attacked[robust], self.images[robust])
@@ -93,7 +107,7 @@ class _Kept:
         found = {"attacked": state.attacked, "robust": state.robust, "waiting": state.waiting}
         tensors = {name: tensor.cpu() for name, tensor in found.items()} | self.known_by
         tensors["counts"] = torch.tensor(state.counts)
-        content = safetensors.torch.save(tensors, {"options": json.dumps(self.options)})
+        content = safetensors.torch.save(tensors, {"options": json.dumps(self.options), "weights": self.weights})
         write_whole(self.file, content, "state of AutoAttack")
         self.saved = time.monotonic()
 
@@ -193,7 +207,7 @@ def run_autoattack(
         with torch.no_grad():
             logits = torch.cat([model(batch) for batch in images.split(batch_size)]).float().cpu()
         stated = options | {"pyautoattack": importlib.metadata.version("pyautoattack")}
-        kept = _Kept(file, images, {"labels": labels.cpu(), "logits": logits}, stated)
+        kept = _Kept(file, images, {"labels": labels.cpu(), "logits": logits}, stated, _digest(model))
         state = kept.read()
     progress, counts = _Progress(), []
 
