@@ -7,14 +7,13 @@ import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from zoo_plan import RESULTS, Run, planned
 
 from mocse_timm.checks import BadInput
-from mocse_timm.evaluation.comparison import Difference
+from mocse_timm.evaluation.comparison import Difference, same_images
 from mocse_timm.evaluation.corruption_scores import MEANS, standard_error
 from mocse_timm.evaluation.image_answers import unpack
 from mocse_timm.hub.facts import Facts, read_facts
@@ -117,25 +116,39 @@ def read_recipes(plan: Path, cards: Path) -> dict[str, Recipe]:
     return recipes
 
 
-def _answers(results: Results, which: str) -> tuple[Any, NDArray[np.float64]] | None:
-    """Return what was scored, and (N,) how often each image was named right; None if that was not kept.
+def _same_images(ours: Results, theirs: Results, which: str) -> bool:
+    """Return whether both models saw the same pixels; what an older report does not say is taken to be equal."""
+    rows = [(results.row.dataset, results.row.split, results.row.img_size) for results in (ours, theirs)]
+    if rows[0] != rows[1]:
+        return False
+    attacked = [results.robustness for results in (ours, theirs)]
+    if any(robust is not None and which in robust.correct for robust in attacked):
+        facts = [(r.images, r.norm, r.epsilon, r.options.get(which)) for r in attacked if r is not None]
+        digests = {robust.clean_sha256 for robust in attacked if robust is not None} - {None}
+        return len(facts) == 2 and facts[0] == facts[1] and len(digests) < 2
+    a, b = ours.corruptions, theirs.corruptions
+    if a is None or b is None or (a.corruptions, a.severities) != (b.corruptions, b.severities):
+        return False
+    return same_images(a, b)
+
+
+def _answers(results: Results, which: str) -> NDArray[np.float64] | None:
+    """Return (N,) how often each image was named right; None if that was not kept.
 
     Nor is there a mean over a part of its corruptions or severities: it would pass for the whole.
     """
     robust, scores = results.robustness, results.corruptions
     if robust is not None and robust.images and which in robust.correct:
-        same = (robust.images, robust.norm, robust.epsilon, robust.options.get(which))
-        return same, unpack(robust.correct[which], robust.num_images).astype(float)
+        return unpack(robust.correct[which], robust.num_images).astype(float)
     if scores is None or (which != "clean" and which not in MEANS):
         return None
-    same = (scores.images, scores.source, scores.corruptions, scores.severities)
     if which == "clean":
-        return None if scores.clean_correct is None else (same, scores.clean_correct.astype(float))
+        return None if scores.clean_correct is None else scores.clean_correct.astype(float)
     mean = scores.mean(which)
     if mean is None or not mean.complete:
         return None
     found = scores.only(MEANS[which]).per_image()
-    return None if found is None else (same, found)
+    return found
 
 
 def shared_seeds(ours: Recipe, theirs: Recipe) -> list[tuple[Trained, Trained]]:
@@ -164,16 +177,16 @@ def mean_difference(groups: Iterable[Sequence[tuple[Trained, Trained]]], which: 
         None if there are none, or not all were scored on the same images, under all of the set's corruptions at all
         severities.
     """
-    rows, scored = list[NDArray[np.float64]](), list[Any]()
+    rows, scored = list[NDArray[np.float64]](), list[Results]()
     for group in filter(None, groups):
-        found = [_answers(trained.results, which) for pair in group for trained in pair]
-        answers = [each for each in found if each is not None]
-        if len(answers) < len(found):
+        results = [trained.results for pair in group for trained in pair]
+        found = [_answers(each, which) for each in results]
+        right = [each for each in found if each is not None]
+        if len(right) < len(found):
             return None
-        scored += [same for same, _ in answers]
-        if any(same != scored[0] for same in scored):
+        scored += results
+        if not all(_same_images(scored[0], each, which) for each in results):
             return None
-        right = [of_image for _, of_image in answers]
         rows.append(np.mean(right[::2], axis=0) - np.mean(right[1::2], axis=0))
     if not rows:
         return None

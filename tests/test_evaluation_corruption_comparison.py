@@ -76,11 +76,13 @@ def test_standard_error_of_effective_robustness_pairs_clean_with_corrupted() -> 
     assert comparison.effective_robustness == Difference(0, 0)
 
 
-@pytest.mark.parametrize("changes", [{"images": "other"}, {"source": "CIFAR-10-C"}, {"correct": None}])
+@pytest.mark.parametrize(
+    "changes", [{"images": "other"}, {"source": "CIFAR-10-C"}, {"split": "train"}, {"correct": None}]
+)
 def test_other_images_are_compared_as_two_samples(changes: dict[str, Any]) -> None:
     comparison = compare(scores_of(first(6)), scores_of(first(8), **changes), "dense")
     assert not comparison.paired
-    binomial = 100 * math.sqrt(0.6 * 0.4 / 10 + 0.8 * 0.2 / 10)
+    binomial = 100 * math.sqrt((7 * 5 + 9 * 3) / 12**2 / 10)  # one more of each, right and wrong
     assert astuple(comparison.means["all"]) == pytest.approx((-20, binomial))
     verdict = judge(comparison.clean, comparison.means["all"], mixture_against_dense=False)
     assert "did not see the same images" in render_corruptions(scores_of(first(6)), comparison, verdict)
@@ -215,7 +217,9 @@ def test_columns_of_a_comparison(tmp_path: Path) -> None:
     ("content", "sentence"),
     [
         (None, "cannot read it"),
-        ("{", "is not JSON"),
+        ("{", "it is not JSON"),
+        ("[" * 100_000, "it is nested more than 32 deep"),
+        ('{"corruptions": 1e400}', "it holds the number 1e400"),
         ("{}", "has no scores under corruption"),
         ("[]", "has no scores under corruption"),
         ('{"row": {"model": "m"}, "corruptions": {"cells": {}}}', "is damaged"),
@@ -260,15 +264,15 @@ def test_errors_of_two_samples_by_hand() -> None:
     ours, theirs = scores_of(first(6), clean=first(9)[0]), scores_of(first(8), clean=first(7)[0], images="other")
     found = compare(ours, theirs, "dense")
     assert not found.clean_paired
-    assert found.clean.standard_error == pytest.approx(100 * math.sqrt((0.9 * 0.1 + 0.7 * 0.3) / 10))
-    variance = (0.6 * 0.4 + 0.8 * 0.2 + 0.9 * 0.1 + 0.7 * 0.3) / 10
+    assert found.clean.standard_error == pytest.approx(100 * math.sqrt((10 * 2 + 8 * 4) / 12**2 / 10))
+    variance = (7 * 5 + 9 * 3 + 10 * 2 + 8 * 4) / 12**2 / 10
     assert astuple(found.effective_robustness) == pytest.approx((-40, 100 * math.sqrt(variance)))
     larger = compare(scores_of(first(6)), scores_of(first(32, of=40), images="other"), "dense").means["all"]
-    assert larger.standard_error == pytest.approx(100 * math.sqrt(0.6 * 0.4 / 10 + 0.8 * 0.2 / 40))
+    assert larger.standard_error == pytest.approx(100 * math.sqrt(7 * 5 / 12**2 / 10 + 33 * 9 / 42**2 / 40))
     ours = scores_of(first(6), clean=first(9)[0], clean_correct=None, clean_images=1000)
     theirs = scores_of(first(8), clean=first(8)[0], clean_correct=None, clean_images=500)
     whole = compare(ours, theirs, "dense").clean.standard_error
-    assert whole == pytest.approx(100 * math.sqrt(0.9 * 0.1 / 1000 + 0.8 * 0.2 / 500))
+    assert whole == pytest.approx(100 * math.sqrt(901 * 101 / 1002**2 / 1000 + 401 * 101 / 502**2 / 500))
 
 
 def test_the_benchmarks_numbers_are_of_the_benchmark_alone() -> None:

@@ -12,6 +12,7 @@ from hub_runs import attacked, clean_scores, corrupted, edit_json, make_run
 from mocse_timm.checkpoints.config_json import read_config
 from mocse_timm.checks import BadInput
 from mocse_timm.evaluation.comparison import compare
+from mocse_timm.evaluation.image_answers import pack
 from mocse_timm.hub.card import build_card, write_card
 from mocse_timm.hub.check import check
 from mocse_timm.hub.publication import assemble
@@ -52,6 +53,11 @@ def test_an_incomplete_mean_is_not_among_the_main_scores(tmp_path: Path) -> None
         (("scores", "top1"), 185.0, "185.0 stands where a percentage belongs"),
         (("row",), {}, "row lacks 'dataset'"),
         (("robustness", "correct"), {"pgd50": "gYA="}, "2 bytes of answers for 1000 images"),
+        (
+            ("robustness", "correct"),
+            {"pgd50": pack(np.ones(1000, bool))},
+            "an accuracy of 31.3 % stands beside answers",
+        ),
         (("corruptions", "cells"), {}, "results.json cannot be used"),
         (("corruptions", "cells", "no_noise"), {}, "results.json cannot be used"),
         (("corruptions", "cells"), {"fog": {}}, "corruptions.cells has names, severities or an order"),

@@ -57,7 +57,8 @@ def test_attacked_images_are_paired_too(zoo: Path) -> None:
     for name, of_seed in answers.items():
         for seed, right in of_seed.items():
             file = zoo / "cards" / name / ("" if seed == 5 else "seed6") / "results.json"
-            scores = replace(attacked(), images="the same", correct={"autoattack": pack(right)})
+            accuracies = attacked().robust_top1 | {"autoattack": 100 * float(right.mean())}
+            scores = replace(attacked(), images="the same", correct={"autoattack": pack(right)}, robust_top1=accuracies)
             edit_json(file, "robustness", value=asdict(scores))
     recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")
     found = difference(recipes["mixture"], recipes["dense"], "autoattack")
@@ -96,13 +97,18 @@ def test_two_severities_are_not_the_benchmark(zoo: Path, severities: list[int]) 
     ("part", "name", "value"),
     [
         ("corruptions", "source", "CIFAR-10-C"),
+        ("corruptions", "clean_sha256", "2" * 64),
+        ("corruptions", "split", "train"),
+        ("robustness", "clean_sha256", "2" * 64),
         ("robustness", "norm", "l2"),
         ("robustness", "options", {"pgd50": {"steps": 50, "step_size": 0.1}}),
     ],
 )
 def test_difference_needs_the_same_source_and_the_same_attack(zoo: Path, part: str, name: str, value: object) -> None:
     for folder in ("dense", "dense/seed6", "mixture", "mixture/seed6"):
-        scores = replace(attacked(), images="the same", correct={"pgd50": pack(np.arange(1000) % 3 == 0)})
+        correct, told = {"pgd50": pack(np.arange(1000) < 313)}, {"images": "the same", "clean_sha256": "1" * 64}
+        scores = replace(attacked(), **told, correct=correct)
+        edit_json(zoo / "cards" / folder / "results.json", "corruptions", "clean_sha256", value="1" * 64)
         edit_json(zoo / "cards" / folder / "results.json", "robustness", value=asdict(scores))
     which = "benchmark" if part == "corruptions" else "pgd50"
     recipes = read_recipes(zoo / "plan.yaml", zoo / "cards")

@@ -1,10 +1,10 @@
 """The report of another model, read and checked before a model is compared with it."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mocse_timm.checkpoints.strict_json import parse_json
 from mocse_timm.checks import BadInput
 from mocse_timm.evaluation.corruption_json import from_json
 from mocse_timm.evaluation.corruption_scores import CorruptionScores
@@ -30,16 +30,16 @@ def read_baseline(path: str | Path) -> Baseline:
     path = Path(path)
     make = "make one with validate.py --corruptions all --results-file FILE.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        content = parse_json(path.read_bytes())
+    except OSError as error:
         raise BadInput(f"--baseline {path}: cannot read it ({error}); {make}") from None
     except ValueError as error:
-        raise BadInput(f"--baseline {path} is not JSON ({error}); {make}") from None
+        raise BadInput(f"--baseline {path} cannot be used ({error}); {make}") from None
     if not isinstance(content, dict) or "corruptions" not in content:
         raise BadInput(f"--baseline {path} has no scores under corruption; {make}")
     try:
         return Baseline(path, str(content["row"]["model"]), from_json(content["corruptions"]))
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise BadInput(f"--baseline {path} is damaged ({type(error).__name__}: {error}); {make}") from None
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mocse_timm.evaluation.corruption_scores import MEANS, CorruptionScores, standard_error
 
-__all__ = ["Comparison", "Difference", "compare"]
+__all__ = ["Comparison", "Difference", "compare", "same_images"]
 
 STATED = ("side", "crop_pct", "crop_mode", "interpolation", "clean_sha256")  # of the images, where a report says them
 
@@ -66,12 +66,16 @@ def _difference(
     counts: tuple[int, int],
     pairs: tuple[NDArray[Any] | None, NDArray[Any] | None],
 ) -> Difference:
-    """Subtract two accuracies in percent; ``pairs`` are (N,) fractions on the same images, where that is known."""
+    """Subtract two accuracies in percent; ``pairs`` are (N,) fractions on the same images, where that is known.
+
+    Otherwise the error is binomial, after one more image named right and one more wrong: none is sure after N images.
+    """
     if pairs[0] is not None and pairs[1] is not None:
         error = standard_error(pairs[0].astype(float) - pairs[1].astype(float))
         if error is not None:
             return Difference(ours - theirs, error)
-    variances = [top1 / 100 * (1 - top1 / 100) / count for top1, count in zip((ours, theirs), counts, strict=True)]
+    shares = [(top1 / 100 * count + 1) / (count + 2) for top1, count in zip((ours, theirs), counts, strict=True)]
+    variances = [share * (1 - share) / count for share, count in zip(shares, counts, strict=True)]
     return Difference(ours - theirs, 100 * math.sqrt(sum(variances)))
 
 
@@ -106,19 +110,22 @@ def _effective_robustness(
     return Difference(points, math.hypot(corrupted.standard_error, clean.standard_error))
 
 
-def _same_images(ours: CorruptionScores, theirs: CorruptionScores) -> bool:
+def same_images(ours: CorruptionScores, theirs: CorruptionScores) -> bool:
     """Whether both models saw the same pixels; what an older report does not say is taken to be equal."""
     names = (*STATED, *(["frost_sha256"] if "frost" in ours.corruptions else []))
     stated = ((getattr(ours, name), getattr(theirs, name)) for name in names)
     alike = all(a == b or a is None or b is None for a, b in stated)
-    return alike and ours.images == theirs.images and ours.source == theirs.source
+    known = ("images", "source", "dataset", "split")
+    return alike and all(getattr(ours, name) == getattr(theirs, name) for name in known)
 
 
 def compare(scores: CorruptionScores, baseline: CorruptionScores, baseline_name: str) -> Comparison:
     """Compare over the corruptions that both reports have, at the severities of ``scores``, which both must have."""
     common = [name for name in scores.corruptions if name in baseline.corruptions]
     ours, theirs = scores.only(common), baseline.only(common, scores.severities)
-    paired = _same_images(ours, theirs) and ours.correct is not None and theirs.correct is not None
+    paired = (
+        ours.num_images > 1 and same_images(ours, theirs) and ours.correct is not None and theirs.correct is not None
+    )
     sets = {which: [name for name in common if name in names] for which, names in MEANS.items()}
     sets = {which: names for which, names in sets.items() if names}
     means = {which: _of_cells(ours, theirs, names, paired) for which, names in sets.items()}

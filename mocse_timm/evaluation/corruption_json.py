@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mocse_timm.evaluation.corruption_scores import MEANS, CorruptionScores
-from mocse_timm.evaluation.image_answers import pack, unpack
+from mocse_timm.evaluation.image_answers import check_answers, check_percentage, pack, unpack
 
 __all__ = ["from_json", "to_json"]
 
@@ -49,7 +49,8 @@ def from_json(content: Mapping[str, Any]) -> CorruptionScores:
     """Return what :func:`to_json` was given.
 
     Raises:
-        KeyError, TypeError, ValueError: if something is missing or of another kind.
+        KeyError, TypeError, ValueError: if something is missing or of another kind, no percentage where one belongs, or
+            an accuracy that the answers beside it contradict.
     """
     cells, clean, count = content["cells"], content["clean"], int(content["num_images"])
     corruptions = tuple(cells)
@@ -58,7 +59,7 @@ def from_json(content: Mapping[str, Any]) -> CorruptionScores:
     side, crop_pct = content.get("side"), content.get("crop_pct")  # these and four more are not in older reports
     words = {name: content.get(name) for name in ("crop_mode", "interpolation", "clean_sha256", "frost_sha256")}
     known = all("correct" in cell for line in table for cell in line)
-    return CorruptionScores(
+    scores = CorruptionScores(
         source=str(content["source"]),
         dataset=str(content["dataset"]),
         split=str(content["split"]),
@@ -78,3 +79,17 @@ def from_json(content: Mapping[str, Any]) -> CorruptionScores:
         crop_pct=None if crop_pct is None else float(crop_pct),
         **{name: None if word is None else str(word) for name, word in words.items()},
     )
+    _check(scores)
+    return scores
+
+
+def _check(scores: CorruptionScores) -> None:
+    if min(scores.num_images, scores.clean_images) < 1:
+        raise ValueError("it has scores of no images")
+    for value in (scores.clean_top1, scores.clean_ece, *scores.top1.flat, *scores.ece.flat):
+        check_percentage(value)
+    if scores.correct is not None:
+        for top1, answers in zip(scores.top1.flat, scores.correct.reshape(-1, scores.num_images), strict=True):
+            check_answers(float(top1), answers)
+    if scores.clean_correct is not None and scores.clean_images == scores.num_images:
+        check_answers(scores.clean_top1, scores.clean_correct)

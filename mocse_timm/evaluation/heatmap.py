@@ -104,7 +104,7 @@ def draw_heatmap(model: str, scores: CorruptionScores, comparison: Comparison | 
     figure = Figure(figsize=size, dpi=PIXELS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, panels, squeeze=False, sharey=True)[0]
-    low = 10 * np.floor(scores.top1.min() / 10)
+    low = min(90.0, 10 * np.floor(scores.top1.min() / 10))  # 100 is no lower end
     high = max(scores.top1.max(), low + 1)
     _panel(axes[0], scores.top1, scores, "accuracy %", ".1f", cmap="viridis", vmin=low, vmax=high)
     _name_rows(axes[0], scores.corruptions)

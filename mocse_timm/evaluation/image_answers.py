@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["fingerprint", "pack", "unpack"]
+__all__ = ["check_answers", "check_percentage", "fingerprint", "pack", "unpack"]
+
+ROUNDING = 0.001  # points; one image of 50,000 is 0.002
 
 
 def fingerprint(chosen: Tensor, labels: Tensor) -> str:
@@ -34,3 +36,16 @@ def unpack(text: str, count: int) -> NDArray[np.bool_]:
     if len(packed) != -(-count // 8):
         raise ValueError(f"{len(packed)} bytes of answers for {count} images")
     return np.unpackbits(packed, count=count).astype(bool)
+
+
+def check_percentage(value: float) -> None:
+    """Raise ValueError unless ``value`` is a number from 0 to 100."""
+    if not 0 <= value <= 100:
+        raise ValueError(f"{value} stands where a percentage belongs")
+
+
+def check_answers(top1: float, correct: NDArray[np.bool_]) -> None:
+    """Raise ValueError unless ``top1``, in percent, is the share of the (N,) answers that are right."""
+    share = 100 * float(correct.mean())
+    if abs(share - top1) > ROUNDING:
+        raise ValueError(f"an accuracy of {top1:g} % stands beside answers of which {share:g} % are right")

@@ -62,6 +62,8 @@ class RobustScores:
     images: str = ""
     """A fingerprint of which images were attacked: equal in two reports, they can be compared in pairs; empty where it
     is not known."""
+    clean_sha256: str | None = None
+    """See :func:`mocse_timm.data.images_digest.images_digest`; None where it is not known."""
     correct: dict[str, str] = field(default_factory=dict)
     """Whether each image is named right, under each attack and, as ``none``, before: (N,) answers, packed as
     :mod:`mocse_timm.evaluation.image_answers` has it; empty where they are not known."""
@@ -71,9 +73,12 @@ def parse_attacks(text: str) -> list[str]:
     """Return the attacks named in ``text``, such as ``pgd20,autoattack``.
 
     Raises:
-        BadInput: for a name that is none of pgdSTEPS, autoattack and router, or if AutoAttack is not installed.
+        BadInput: for a name that is none of pgdSTEPS, autoattack and router, for none at all in a text that is not
+            empty, or if AutoAttack is not installed.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
+    if text and not names:
+        raise BadInput(f"--attack {text!r} names no attack; give pgd20 (or another number of steps), or leave it out")
     for name in names:
         if not re.fullmatch(r"pgd[1-9]\d*|autoattack|router", name):
             raise BadInput(f"--attack {name}: unknown; give pgd20 (or another number of steps), autoattack or router")
@@ -107,7 +112,11 @@ def _named_right(model: nn.Module, images: Tensor, labels: Tensor, batch_size: i
 def _options(name: str, epsilon: float) -> dict[str, Any]:
     if name == "autoattack":
         return {"version": "standard"}
-    return {"steps": int(name[3:]) if name.startswith("pgd") else ROUTER_STEPS, "step_size": epsilon / 4}
+    steps = int(name[3:]) if name.startswith("pgd") else ROUTER_STEPS
+    return {
+        "steps": steps,
+        "step_size": epsilon / 4 if steps >= 10 else 2.5 * epsilon / steps,
+    }  # enough to cross the ball
 
 
 def _attacked(

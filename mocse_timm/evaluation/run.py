@@ -14,6 +14,7 @@ from mocse_timm.checkpoints.by_name import load_model, run_folder
 from mocse_timm.checkpoints.tensors import WEIGHTS
 from mocse_timm.checks import BadInput, command
 from mocse_timm.data import DataSplits, FileImages, MemoryImages, load_data
+from mocse_timm.data.images_digest import images_digest
 from mocse_timm.evaluation.autoattack_run import state_file
 from mocse_timm.evaluation.classes import check_classes
 from mocse_timm.evaluation.computation import Computation, count_macs, describe_computation
@@ -106,7 +107,8 @@ def _score_robustness(scorer: Scorer, data: DataSplits, attacks: Sequence[str]) 
             seed=config.seed,
             autoattack_file=None if config.results_file is None else state_file(config.results_file),
         )
-    return replace(scores, images=fingerprint(chosen, torch.cat(labels)))
+    digest = images_digest(_chosen_split(config, data))
+    return replace(scores, images=fingerprint(chosen, torch.cat(labels)), clean_sha256=digest)
 
 
 def _facts(config: ValidateConfig, model: nn.Module, data: DataSplits, computation: Computation) -> RunFacts:

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mocse_timm.checkpoints.strict_json import parse_json
 from mocse_timm.checks import BadInput
 from mocse_timm.corruptions.names import CORRUPTIONS, SEVERITIES
@@ -15,7 +13,7 @@ from mocse_timm.evaluation.comparison import Comparison
 from mocse_timm.evaluation.computation import Computation
 from mocse_timm.evaluation.corruption_scores import CorruptionScores
 from mocse_timm.evaluation.failure_signs import Verdict
-from mocse_timm.evaluation.image_answers import unpack
+from mocse_timm.evaluation.image_answers import check_answers, check_percentage, unpack
 from mocse_timm.evaluation.metrics import Scores
 from mocse_timm.evaluation.robustness import RobustScores
 from mocse_timm.hub.typed_json import from_json
@@ -80,8 +78,6 @@ def _corruptions(content: Mapping[str, Any]) -> CorruptionScores:
     ours = list(scores.corruptions) == known and set(scores.severities) <= set(SEVERITIES)
     if not (ours and known and scores.severities):
         raise ValueError("corruptions.cells has names, severities or an order that are not ours")
-    if not np.isfinite(scores.top1).all():
-        raise ValueError("corruptions.cells has an accuracy that is no number")
     return scores
 
 
@@ -103,12 +99,17 @@ def _read(content: Any) -> Results:
         robustness=None if robust is None else from_json(RobustScores, robust, "robustness"),
     )
     if results.robustness is not None:
-        for answers in results.robustness.correct.values():
-            unpack(answers, results.robustness.num_images)
+        _check_attacked(results.robustness)
     for value in _percents(results):
-        if value is not None and not 0 <= value <= 100:
-            raise ValueError(f"{value} stands where a percentage belongs")
+        if value is not None:
+            check_percentage(value)
     return results
+
+
+def _check_attacked(robust: RobustScores) -> None:
+    accuracies = {"none": robust.clean_top1} | robust.robust_top1
+    for name, answers in robust.correct.items():
+        check_answers(accuracies[name], unpack(answers, robust.num_images))
 
 
 def read_results(folder: Path) -> Results:
