@@ -209,6 +209,10 @@ def test_corruptions_and_severities_are_read_in_the_usual_order() -> None:
         (["--corruptions", "fog", "--robustbench-json", "a.csv"], "must end in .json"),
         (["--corruptions", "fog", "--baseline", "nowhere.json"], "--baseline nowhere.json: cannot read it"),
         (["--corruptions", "fog", "--corruptions-dir", "nowhere"], "there is no archive of corrupted images"),
+        (
+            ["--corruptions", "fog", "--corruptions-dir", "x", "--corruption-source", "generated"],
+            "--corruptions-dir x is of an archive, --corruption-source generated uses none; leave one out",
+        ),
         (["--corruptions", "fog", "--corruption-source", "archive"], "there is no archive of corrupted images"),
         (["--corruptions", "frost", "--frost-dir", "nowhere"], "nowhere does not have"),
         (["--corruptions", "all", "--frost-dir", "nowhere"], "nowhere does not have"),

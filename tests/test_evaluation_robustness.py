@@ -42,10 +42,12 @@ def images_at(*margins: float) -> Tensor:
 def test_robust_accuracy_of_a_linear_model_is_the_share_beyond_reach() -> None:
     images, labels = images_at(0.02, 0.3, 0.5, 0.6, -0.1), torch.zeros(5, dtype=torch.int64)
     # linf 0.1 moves the first logit by 0.1 * (1 + 2 + 0.5 + 1) = 0.45: three are in reach or wrong already
-    scores = score_robustness(Linear(), images, labels, ["pgd10", "pgd1"], epsilon=0.1, batch_size=2)
+    scores = score_robustness(
+        Linear(), images, labels, ["pgd10", "pgd1"], epsilon=0.1, batch_size=2
+    )  # pgd1 crosses the ball, too
     assert (scores.num_images, scores.clean_top1) == (5, 80)
     assert scores.robust_top1["pgd10"] == 40
-    assert scores.robust_top1["pgd1"] > 40
+    assert scores.robust_top1["pgd1"] == 40
     assert unpack(scores.correct["none"], 5).tolist() == [True, True, True, True, False]
     assert unpack(scores.correct["pgd10"], 5).tolist() == [False, False, True, True, False]
     assert all(check.passed for check in scores.checks), scores.checks
@@ -175,7 +177,7 @@ def test_validate_attacks_a_fixed_subset_and_writes_all_down(
     assert len(unpack(rows[0]["robustness"]["correct"]["pgd3"], 20)) == 20
     assert rows[0]["robustness"]["images"] == fingerprint_of_twenty_digits()
     assert rows[0]["row"]["attack_images"] == rows[0]["robustness"]["num_images"] == 20
-    assert rows[0]["robustness"]["options"]["pgd3"] == {"steps": 3, "step_size": 8 / 255 / 4}
+    assert rows[0]["robustness"]["options"]["pgd3"] == {"steps": 3, "step_size": 2.5 * 8 / 255 / 3}
     assert "under attack: 20 images, linf, epsilon 0.03137 (8/255)" in capsys.readouterr().out
 
 
@@ -187,6 +189,7 @@ def test_bad_attacks_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
         "--attack router": "--attack router: CifarPreAct has no router",
         "--attack pgd2 --epsilon 8": "divide by 255",
         "--attack pgd2 --attack-images 0": "--attack-images must be at least 1, got 0",
+        "--attack ,": "--attack ',' names no attack; give pgd20",
         "--attack-images 3": "--attack-images is about attacks; add --attack pgd50",
         "--epsilon 0.1": "--epsilon is about attacks; add --attack pgd50",
         "--attack-norm l2": "--attack-norm is about attacks; add --attack pgd50",
@@ -251,6 +254,13 @@ def test_attacks_are_named_once_and_autoattack_must_be_there(monkeypatch: pytest
     monkeypatch.setitem(__import__("sys").modules, "pyautoattack", None)
     with pytest.raises(BadInput, match="AutoAttack needs pyautoattack"):
         parse_attacks("pgd20,autoattack")
+
+
+def test_steps_cross_the_ball_and_are_a_quarter_of_it_where_there_are_ten() -> None:
+    images, labels = images_at(0.3, 0.5), torch.zeros(2, dtype=torch.int64)
+    scores = score_robustness(Linear(), images, labels, ["pgd1", "pgd5", "pgd10", "pgd50"], epsilon=0.1)
+    found = [options["step_size"] for options in scores.options.values()]
+    assert found == [pytest.approx(0.25), pytest.approx(0.05), 0.025, 0.025]
 
 
 def test_robust_accuracy_in_l2() -> None:

@@ -111,6 +111,8 @@ def test_a_model_that_does_not_normalise_is_scored_on_normalised_images(tmp_path
         (["--img-size", "0"], "--img-size must be at least 1, got 0"),
         (["--seed", "99999999999999999999"], "--seed must be from 0 to 4294967295, got 99999999999999999999"),
         (["--seed", "-1"], "--seed must be from 0 to 4294967295, got -1"),
+        (["--amp-dtype", "float16"], "--amp-dtype is about 16 bits; add --amp"),
+        (["--attack", "pgd1", "--results-file", f"{'a' * 225}.json"], "cannot write"),
         (["--results-file", "scores.txt"], "must end in .json or .csv"),
         (["--device", "abacus"], "--device abacus cannot be used here"),
         (["--dataset", "digit"], "unknown data set 'digit' (did you mean 'digits'?)"),

@@ -53,7 +53,8 @@ class ValidateConfig:
     workers: Annotated[int, tyro.conf.arg(aliases=["-j"])] = 4
     """Processes that load images; sets kept in memory need none."""
     attack: str = ""
-    """Also score under attack: pgd20, pgd50 (any number of steps), autoattack, router; several with commas."""
+    """Also score under attack: pgd20, pgd50 (any number of steps; of epsilon / 4, or 2.5 epsilon in all where that is
+    more), autoattack, router; several with commas."""
     attack_images: int = 1000
     """Images to attack, the same ones every time."""
     epsilon: Pixels = 8 / 255

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mocse_timm.checkpoints.by_name import run_folder
+from mocse_timm.checks import BadInput
 from mocse_timm.evaluation.baseline import Baseline, check_comparable, read_baseline
 from mocse_timm.evaluation.comparison import Comparison, compare
 from mocse_timm.evaluation.config import ValidateConfig
@@ -55,6 +56,11 @@ def check_corruption_flags(config: ValidateConfig) -> Baseline | None:
     if not config.corruptions:
         refuse_idle(config, IDLE, about="corruptions", needed="--corruptions all")
         return None
+    if config.corruption_source == "generated" and config.corruptions_dir is not None:
+        raise BadInput(
+            f"--corruptions-dir {config.corruptions_dir} is of an archive, --corruption-source generated uses none; "
+            "leave one out"
+        )
     names, severities = parse_corruptions(config.corruptions), parse_severities(config.severities)
     for name, ending in OUTPUTS.items():
         if getattr(config, name) is not None:

@@ -14,6 +14,7 @@ from mocse_timm.checkpoints.config_json import read_config
 from mocse_timm.checks import BadInput
 from mocse_timm.evaluation.autoattack_run import state_file
 from mocse_timm.evaluation.config import ValidateConfig
+from mocse_timm.evaluation.output_files import check_output
 from mocse_timm.evaluation.report import check_results_path
 
 __all__ = ["check_flags", "complete", "flags_file", "refuse_idle", "without_attacks"]
@@ -79,9 +80,14 @@ def check_flags(config: ValidateConfig) -> None:
     Budget(config.epsilon, 1, 0, config.attack_norm)
     if not config.attack:
         refuse_idle(config, ("attack_images", "epsilon", "attack_norm"), about="attacks", needed="--attack pgd50")
+    if not config.amp:
+        refuse_idle(config, ("amp_dtype",), about="16 bits", needed="--amp")
     _check_files_differ(config)
     if config.results_file is not None:
         check_results_path(config.results_file)
+        if config.attack:
+            check_output(without_attacks(config.results_file), (".json", ".csv"), "file that keeps the other scores")
+            check_output(state_file(config.results_file), (".safetensors",), "file that keeps what AutoAttack found")
 
 
 def flags_file(model: str) -> Path | None:
