@@ -6,6 +6,7 @@ Letters: S seeds, N images, K x V cells of corruptions and severities.
 import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -185,10 +186,8 @@ def mean_difference(groups: Iterable[Sequence[tuple[Trained, Trained]]], which: 
         if len(right) < len(found):
             return None
         scored += results
-        if not all(_same_images(scored[0], each, which) for each in results):
-            return None
         rows.append(np.mean(right[::2], axis=0) - np.mean(right[1::2], axis=0))
-    if not rows:
+    if not rows or not all(_same_images(*pair, which) for pair in combinations(scored, 2)):
         return None
     values = np.mean(rows, axis=0)
     error = standard_error(values)

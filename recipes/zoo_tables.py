@@ -230,8 +230,9 @@ def draw_differences(recipe: Recipe, baseline: Recipe, path: Path) -> bool:
     ours, theirs = recipe.first.results.corruptions, baseline.first.results.corruptions
     if ours is None or theirs is None:
         return False
-    comparison = compare(ours, theirs, baseline.name)
-    write_whole(path, as_png(draw_heatmap(recipe.name, ours, comparison)), "plot")
+    names = [f"{each.name}, seed {each.first.run.seed}" for each in (recipe, baseline)]
+    comparison = compare(ours, theirs, names[1])
+    write_whole(path, as_png(draw_heatmap(names[0], ours, comparison)), "plot")
     return True
 
 

@@ -113,10 +113,7 @@ def _options(name: str, epsilon: float) -> dict[str, Any]:
     if name == "autoattack":
         return {"version": "standard"}
     steps = int(name[3:]) if name.startswith("pgd") else ROUTER_STEPS
-    return {
-        "steps": steps,
-        "step_size": epsilon / 4 if steps >= 10 else 2.5 * epsilon / steps,
-    }  # enough to cross the ball
+    return {"steps": steps, "step_size": epsilon / 4 if steps >= 10 else 2.5 * epsilon / steps}  # to cross the ball
 
 
 def _attacked(

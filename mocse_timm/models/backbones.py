@@ -62,7 +62,7 @@ def default_taps(backbone: str, backbone_args: dict[str, Any] | None = None) -> 
     arguments = (backbone_args or {}) | {"device": "meta", "pretrained": False}
     try:
         network: Any = timm.create_model(backbone, features_only=True, **arguments)
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
         return tuple(range(count_taps(backbone, backbone_args)))
     return tuple(network.feature_info.out_indices)
 
