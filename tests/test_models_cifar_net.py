@@ -117,7 +117,7 @@ def test_channels_are_multiples_of_eight() -> None:
     ("width", "sentence"),
     [
         ([1.0, 0.5], r"one number or 4 numbers, one a stage, got \[1.0, 0.5\]"),
-        (0, "width must be above 0, got 0"),
+        (0, "width must be above 0 and finite, got 0"),
         ([1, 1, -1, 1], "width must be above 0"),
     ],
 )

@@ -34,7 +34,7 @@ def split_classes(num_classes: int, num_experts: int) -> list[int]:
         ValueError: if there are no experts, or more experts than classes, or either is no whole number.
     """
     check_count("num_classes", num_classes)
-    check_count("num_experts", num_experts)
+    check_count("num_experts", num_experts, at_least=None)  # the least is told below
     if not 1 <= num_experts <= num_classes:
         raise ValueError(
             f"num_experts must be between 1 and the number of classes ({num_classes}), got {num_experts}: "

@@ -77,7 +77,7 @@ def build_experts(
         ValueError: if the backbone is unknown or cannot take the arguments, widths, stages or weights asked for.
     """
     require_backbone(backbone)
-    check_count("shared_stages", shared_stages)
+    check_count("shared_stages", shared_stages, at_least=None)  # the least is told with the most
     check_count("in_chans", arguments["in_chans"], at_least=1)
     widths = _width_arguments(backbone, backbone_args, expert_width, width, shared_stages)
     given = _merge(arguments, backbone_args, widths)
