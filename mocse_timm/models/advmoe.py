@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from mocse_timm.models.backbone_weights import load_body_into_experts, trained_backbone
 from mocse_timm.models.backbones import (
-    changed_arguments,
     parts_as_groups,
     pooling_name,
     prefix_groups,
     require_backbone,
+    with_changes,
 )
 from mocse_timm.models.cifar_net import CifarNet
 from mocse_timm.models.convert import convert, convertible_layers, set_bank, trial_network
@@ -144,11 +144,7 @@ class AdvMoE(nn.Module):
 
     @property
     def _model_args(self) -> dict[str, Any]:
-        recorded = dict(self.__dict__.get("_recorded_args", {}))
-        changed = changed_arguments(self.body, self._body_args)
-        if changed:
-            recorded["backbone_args"] = {**(recorded.get("backbone_args") or {}), **changed}
-        return recorded
+        return with_changes(dict(self.__dict__.get("_recorded_args", {})), self.body, self._body_args)
 
     @_model_args.setter
     def _model_args(self, arguments: dict[str, Any]) -> None:

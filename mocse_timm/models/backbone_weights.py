@@ -34,10 +34,12 @@ def fit_image_size(state_dict: dict[str, Tensor], owner: nn.Module, part: str) -
     """
     network: Any = owner.get_submodule(part)
     fit = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    if fit is None:
+        return state_dict
     prefix = f"{part}."
     saved = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
     own, classifier = network.state_dict(), _classifier_keys(network)
-    if fit is None or all(own[key].shape == saved[key].shape for key in (own.keys() & saved.keys()) - classifier):
+    if all(own[key].shape == saved[key].shape for key in (own.keys() & saved.keys()) - classifier):
         return state_dict
     asked: dict[str, Any] = getattr(owner, "pretrained_model_args", {})
     network.pretrained_model_args = {key: asked[key] for key in ("img_size",) if key in asked}  # the saved model's

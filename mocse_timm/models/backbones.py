@@ -11,7 +11,6 @@ from mocse_timm.checks import nearest
 
 __all__ = [
     "BACKBONE_FACTS",
-    "changed_arguments",
     "count_taps",
     "default_taps",
     "facts_to_take",
@@ -19,6 +18,7 @@ __all__ = [
     "pooling_name",
     "prefix_groups",
     "require_backbone",
+    "with_changes",
 ]
 
 # what a mixture takes over from its backbone's cfg; mean and std stay 0 and 1, for the model normalises
@@ -67,10 +67,14 @@ def default_taps(backbone: str, backbone_args: dict[str, Any] | None = None) -> 
     return tuple(network.feature_info.out_indices)
 
 
-def changed_arguments(network: nn.Module, before: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments timm has changed in ``network`` since they were ``before``; another pooling changes some."""
+def with_changes(arguments: dict[str, Any], network: nn.Module, before: dict[str, Any]) -> dict[str, Any]:
+    """Return a mixture's ``arguments`` with what timm has changed in its ``network``'s since they were ``before``.
+
+    Another pooling changes some, for instance where a ViT has its last norm.
+    """
     now: dict[str, Any] = getattr(network, "_model_args", {})
-    return {key: value for key, value in now.items() if key not in before or before[key] != value}
+    changed = {key: value for key, value in now.items() if key not in before or before[key] != value}
+    return arguments | {"backbone_args": (arguments.get("backbone_args") or {}) | changed} if changed else arguments
 
 
 def count_taps(backbone: str, backbone_args: dict[str, Any] | None = None) -> int:

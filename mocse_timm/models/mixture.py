@@ -15,7 +15,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from mocse_timm.models.backbones import changed_arguments, parts_as_groups, pooling_name, prefix_groups
+from mocse_timm.models.backbones import parts_as_groups, pooling_name, prefix_groups, with_changes
 from mocse_timm.models.grouped_experts import grouped
 from mocse_timm.models.mixture_experts import build_experts, mixed_feature_info
 from mocse_timm.models.parallel_experts import can_run_in_parallel, run_in_parallel
@@ -115,9 +115,8 @@ class Mixture(nn.Module):
     @property
     def _model_args(self) -> dict[str, Any]:
         recorded = dict(self.__dict__.get("_recorded_args", {}))
-        changed = changed_arguments(self.experts[0], self._expert_args) if len(self.experts) else {}
-        if changed:
-            recorded["backbone_args"] = {**(recorded.get("backbone_args") or {}), **changed}
+        if len(self.experts) > 0:
+            recorded = with_changes(recorded, self.experts[0], self._expert_args)
         return self._to_save(recorded)
 
     @_model_args.setter
