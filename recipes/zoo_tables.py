@@ -1,8 +1,8 @@
 """Rebuild what the zoo's results say: ``python recipes/zoo_tables.py``, or ``make zoo-table``.
 
 From the results in hub_cards: the pairs, repeated trainings and tables of ``recipes/zoo.yaml`` between the two marks of
-docs/ZOO.md, their main columns between those of README, the two plots in docs, the line "Expected" of every recipe, and
-as ``python -m mocse_timm.hub zoo`` does every card and the page of all.
+docs/ZOO.md; between those of README the tables' main columns and the pairs, all but the first folded up; two plots in
+docs; the line "Expected" of every recipe; and as ``python -m mocse_timm.hub zoo`` does every card and the page of all.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from mocse_timm.hub.card_tables import millions, speed, table
 from mocse_timm.hub.results import Results
 from mocse_timm.hub.zoo_table import write_zoo
 
-__all__ = ["expected", "main", "render_table", "with_tables"]
+__all__ = ["expected", "folded", "main", "render_table", "with_tables"]
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- the zoo's tables: made by make zoo-table -->", "<!-- end of the zoo's tables -->"
@@ -154,6 +154,12 @@ def with_tables(page: Path, tables: Sequence[str]) -> str:
     return f"{text.partition(BEGIN)[0]}{BEGIN}\n\n{shown}\n\n{END}{text.partition(END)[2]}"
 
 
+def folded(titled: str) -> str:
+    """Return a table under its bold title as GitHub folds it up: the title, and the table for those who ask."""
+    title, _, rest = titled.partition("\n\n")
+    return rest and f"<details>\n<summary>{title.strip('*')}</summary>\n\n{rest}\n\n</details>"
+
+
 def _how(command: str) -> str:
     """Return in what way a training was run that its recipe does not tell."""
     words = command.split()
@@ -250,8 +256,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     main_columns = [render_table(comparison, recipes, without=DETAILS) for comparison in comparisons]
     all_columns = [render_table(comparison, recipes, cards="../hub_cards") for comparison in comparisons]
     pairs, repeats = render_pairs(plan.pairs, recipes), render_repeats(plan.again, recipes)
-    pages = {parsed.readme: main_columns, parsed.docs / "ZOO.md": all_columns}
-    texts = {page: with_tables(page, [pairs, repeats, *tables]) for page, tables in pages.items()}
+    pages = {
+        parsed.readme: [*main_columns[:1], *map(folded, (pairs, *main_columns[1:]))],
+        parsed.docs / "ZOO.md": [pairs, repeats, *all_columns],
+    }
+    texts = {page: with_tables(page, parts) for page, parts in pages.items()}
     texts |= {recipe.file: with_expected(recipe) for recipe in recipes.values()}
     written = write_zoo(parsed.cards)
     for page, text in texts.items():

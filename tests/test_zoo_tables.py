@@ -149,9 +149,14 @@ def test_readme_recipes_plots_and_cards_are_rebuilt(zoo: Path) -> None:
     assert run(zoo) == 0
     pages = {page: (zoo / page).read_text() for page in ("README.md", "docs/ZOO.md")}
     for text in pages.values():
-        assert text.startswith(f"before\n{BEGIN}\n\n**Over all pairs") and text.endswith(f"{END}\nafter\n")
-        assert "| mean of 1 pair, ± over them |" in text and "| `dense`, seed 6 less 5 |" in text
-        assert "\n\n**Better?**\n\n| model |" in text
+        assert text.startswith(f"before\n{BEGIN}\n\n") and text.endswith(f"{END}\nafter\n")
+        assert "| mean of 1 pair, ± over them |" in text
+    readme, all_columns = pages.values()
+    pairs = "Over all pairs of recipes that differ in the network alone"
+    assert re.findall(r"<details>\n<summary>(.*)</summary>\n\n\| ", readme) == [pairs, "Once more?"]
+    assert readme.count("</details>\n") == 2 and "</details>" not in all_columns
+    assert "`dense`, seed 6 less 5" not in readme and "| `dense`, seed 6 less 5 |" in all_columns
+    assert all("\n\n**Better?**\n\n| model |" in text for text in pages.values())
     short, whole = (row(text.partition("**Better?**")[2], "mixture") for text in pages.values())
     assert set(whole) - set(short) == {*GROUPS, "images/s"}
     assert short["model"] == "[mixture](hub_cards/mixture/README.md)"

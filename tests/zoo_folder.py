@@ -19,7 +19,10 @@ def write_zoo(folder: Path) -> Path:
     for name in ("dense", "mixture", "later"):
         (folder / "zoo" / f"{name}.yaml").write_text(f"# the command\n# What {name} is.\n# Expected: old.\nmodel: x\n")
     recipes = {name: {"seeds": [5, 6], "score": "corrupted"} for name in ("dense", "mixture", "later")}
-    tables = [{"title": "Better?", "baseline": "dense", "rows": ["dense", "mixture", "later"]}]
+    tables = [
+        {"title": title, "baseline": "dense", "rows": ["dense", "mixture", "later"]}
+        for title in ("Better?", "Once more?")
+    ]
     plan = {"recipes": recipes, "pairs": [["mixture", "dense"], ["later", "dense"]], "tables": tables}
     (folder / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
     for name, model, first in (("dense", "cifar_preact18", 10), ("mixture", "mocse_preact18", 20)):
