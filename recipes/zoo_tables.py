@@ -1,6 +1,6 @@
 """Rebuild what the zoo's results say: ``python recipes/zoo_tables.py``, or ``make zoo-table``.
 
-From the results in hub_cards: the pairs, repeated trainings and tables of ``recipes/zoo.yaml`` between the two marks of
+From the results in hub_cards: the pairs, repeats, tables and trainings of ``recipes/zoo.yaml`` between the two marks of
 docs/ZOO.md; between those of README the tables' main columns and the pairs, all but the first folded up; two plots in
 docs; the line "Expected" of every recipe; and as ``python -m mocse_timm.hub zoo`` does every card and the page of all.
 """
@@ -14,6 +14,7 @@ from statistics import fmean
 from zoo_pairs import render_pairs, render_repeats
 from zoo_plan import Table, read_plan
 from zoo_results import Recipe, as_text, difference, read_recipes, require_recipes
+from zoo_trainings import as_minutes, render_trainings, with_expected
 
 from mocse_timm.checks import BadInput, command
 from mocse_timm.corruptions.names import GROUPS
@@ -25,7 +26,7 @@ from mocse_timm.hub.card_tables import millions, speed, table
 from mocse_timm.hub.results import Results
 from mocse_timm.hub.zoo_table import write_zoo
 
-__all__ = ["expected", "folded", "main", "render_table", "with_tables"]
+__all__ = ["folded", "main", "render_table", "with_tables"]
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- the zoo's tables: made by make zoo-table -->", "<!-- end of the zoo's tables -->"
@@ -68,10 +69,6 @@ def _mean_and_spread(values: Sequence[float], seeds: int) -> str:
         return ""
     spread = f" ± {(max(values) - min(values)) / 2:.2f}" if len(values) > 1 else ""
     return f"{fmean(values):.2f}{spread}{f' ({len(values)} of {seeds})' if len(values) < seeds else ''}"
-
-
-def _minutes(minutes: float) -> str:
-    return f"{minutes:.0f}" if minutes >= 10 else f"{minutes:.1f}"
 
 
 def _values(recipe: Recipe, value: Callable[[Results], float | None]) -> list[float]:
@@ -124,7 +121,7 @@ def render_table(
                 *scores,
                 *(found[place] for found in differences.values()),
                 speed(cost.images_per_second),
-                _minutes(recipe.first.minutes),
+                as_minutes(recipe.first.minutes),
             ]
         )
     missing = [name for name in comparison.rows if not recipes[name].trained]
@@ -158,39 +155,6 @@ def folded(titled: str) -> str:
     """Return a table under its bold title as GitHub folds it up: the title, and the table for those who ask."""
     title, _, rest = titled.partition("\n\n")
     return rest and f"<details>\n<summary>{title.strip('*')}</summary>\n\n{rest}\n\n</details>"
-
-
-def _how(command: str) -> str:
-    """Return in what way a training was run that its recipe does not tell."""
-    words = command.split()
-    processes = words[words.index("--num_processes") + 1] if "--num_processes" in words else "1"
-    together = f" by {processes} processes" if processes != "1" else ""
-    return f"{'--amp' if '--amp' in words else '--no-amp'}{together}"
-
-
-def expected(recipe: Recipe) -> str:
-    """Return the line of a recipe's file that says what it is known to give."""
-    if not recipe.trained:
-        return "# Expected: not measured yet."
-    first = recipe.first
-    shown = ("clean", "15", "19", attack_title("pgd50"), attack_title("autoattack"))
-    scores = [f"{title} {number:.2f} %" for title in shown if (number := SCORES[title](first.results)) is not None]
-    training = first.facts.training
-    way = f"with {_how(training.command)} on {training.hardware or 'an unknown machine'}"
-    return f"# Expected: {', '.join(scores)}; {_minutes(first.minutes)} minutes of training {way}."
-
-
-def with_expected(recipe: Recipe) -> str:
-    """Return the text of a recipe's file with :func:`expected` as its third line, in the place of what it was.
-
-    Raises:
-        BadInput: if it cannot be read, or does not begin with two lines of comment.
-    """
-    lines = _text(recipe.file).splitlines()
-    if len(lines) < 2 or not all(line.startswith("# ") for line in lines[:2]):
-        raise BadInput(f"{recipe.file} must begin with two lines of comment, its command and what it is")
-    old = len(lines) > 2 and lines[2].startswith("# Expected:")
-    return "\n".join([*lines[:2], expected(recipe), *lines[3 if old else 2 :]]) + "\n"
 
 
 def draw_cost(recipes: dict[str, Recipe], path: Path) -> bool:
@@ -258,10 +222,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pairs, repeats = render_pairs(plan.pairs, recipes), render_repeats(plan.again, recipes)
     pages = {
         parsed.readme: [*main_columns[:1], *map(folded, (pairs, *main_columns[1:]))],
-        parsed.docs / "ZOO.md": [pairs, repeats, *all_columns],
+        parsed.docs / "ZOO.md": [pairs, repeats, *all_columns, folded(render_trainings(recipes.values()))],
     }
     texts = {page: with_tables(page, parts) for page, parts in pages.items()}
-    texts |= {recipe.file: with_expected(recipe) for recipe in recipes.values()}
+    texts |= {recipe.file: with_expected(recipe, _text(recipe.file), SCORES) for recipe in recipes.values()}
     written = write_zoo(parsed.cards)
     for page, text in texts.items():
         write_whole(page, text, page.name)
